@@ -1,0 +1,42 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: both set up .venv first, and only once.
+
+.SILENT:
+.PHONY: help demo test lint clean
+.DELETE_ON_ERROR:
+
+# The first interpreter on the PATH that is new enough. Choose another with: make test PYTHON=python3.12
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TYPED := codec/prow kernels/prow_kernels cli/prow_cli
+
+help:
+	echo "make demo    a photo in 1,000 bytes, beside JPEG and WebP: build/demo/comparison.png"
+	echo "make test    linters, types and all tests"
+	echo "make lint    linters and types only"
+	echo "make clean   remove .venv, caches and build/"
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.demo
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Run again whenever the dependencies change.
+$(STAMP): pyproject.toml constraints.txt
+	test -n "$(PYTHON)" || { echo "prow needs Python 3.11 or newer: none found on the PATH" >&2; exit 1; }
+	echo "Setting up $(VENV) with $(PYTHON) (once; some minutes) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	touch $@

@@ -1,0 +1,1 @@
+"""The command line of prow: parse, call one library function, print. Installed as `prow`."""

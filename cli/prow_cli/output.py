@@ -1,0 +1,66 @@
+"""Where results go: standard output, or a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from pathlib import Path
+
+import click
+
+STDOUT = "-"
+
+
+def check_free(out: str, *, force: bool) -> None:
+    """Refuse, before any work is done, a place where `write` could not put its file.
+
+    Raises click.ClickException if `out` is a folder, lies in no folder, or is a file already (without `force`).
+    """
+    if out == STDOUT:
+        return
+    path = Path(out)
+    if path.is_dir():
+        raise click.ClickException(f"{out} is a folder, a file name was wanted")
+    if not path.parent.is_dir():
+        raise click.ClickException(f"{out}: the folder {path.parent} does not exist")
+    if path.is_file() and not force:
+        raise click.ClickException(f"{out} exists already: kept (--force replaces it)")
+
+
+def write(out: str, data: bytes, *, force: bool) -> None:
+    """Write `data` to `out`: through a temporary file in the same folder that is renamed at the end.
+
+    A failure on the way leaves no file, and an old one as it was. A link stays a link: its target is replaced.
+    Devices and pipes are written to as they are. Raises OSError, and click.ClickException as `check_free`.
+    """
+    if out == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    check_free(out, force=force)
+    path = Path(out)
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, out) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step; a file that is there keeps its permissions."""
+    temporary = path.with_name(f".prow-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        os.replace(temporary, path)
+    except BaseException:  # an interrupt too
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,45 @@
+"""prow: a variable-rate neural image codec. Any prefix of a prow file is a prow file.
+
+    >>> import prow
+    >>> data = prow.encode("photo.jpg", bytes=1000)     # doctest: +SKIP
+    >>> prow.decode(data[:700]).save("photo.png")       # doctest: +SKIP
+
+Which function? `encode` and `decode` for files; `truncate` to cut one to a size, `inspect` to look into one, both
+without torch; `tokenize` and `detokenize` for the integers in between; `models` for what is installed.
+"""
+
+from .api import Info, PassInfo, decode, detokenize, encode, inspect, tokenize, truncate
+from .errors import (
+    BudgetError,
+    DamagedError,
+    FormatError,
+    HeaderError,
+    InputError,
+    LimitError,
+    ModelError,
+    ProwError,
+    VersionError,
+)
+from .registry import ModelInfo, models
+
+__all__ = [
+    "BudgetError",
+    "DamagedError",
+    "FormatError",
+    "HeaderError",
+    "Info",
+    "InputError",
+    "LimitError",
+    "ModelError",
+    "ModelInfo",
+    "PassInfo",
+    "ProwError",
+    "VersionError",
+    "decode",
+    "detokenize",
+    "encode",
+    "inspect",
+    "models",
+    "tokenize",
+    "truncate",
+]

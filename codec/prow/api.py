@@ -1,0 +1,283 @@
+"""The public functions behind `import prow`. torch is imported by those that touch pixels, and by no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Literal
+
+from . import container
+from .config import KIND_NAMES, step_size
+from .container import DEFAULT_MAX_PIXELS
+from .errors import BudgetError, DamagedError, InputError, LimitError, ModelError
+from .geometry import passes
+from .image import ImageLike, load_rgb
+from .registry import load, load_by_id
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from .codec import Codec
+    from .rate import Stream
+    from .stream import Tokens
+
+Profile = Literal["file", "bare"]
+DEFAULT_QUALITY = 50
+ByteString = bytes  # the builtin, where a parameter is called bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class PassInfo:
+    """One pass of a file: its kind, the level's size in px, tiles, quantiser step, tokens present."""
+
+    kind: str
+    width: int
+    height: int
+    tiles: int
+    step: float
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What `inspect` finds out about a file.
+
+    `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
+    came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
+    pixel limit, or (step) not even the first symbol is there.
+    """
+
+    version: int
+    profile: str
+    model: str | None
+    model_id: int
+    width: int
+    height: int
+    declared_bytes: int | None
+    present_bytes: int
+    state: str
+    trailing_bytes: int
+    step: float | None
+    tokens_per_pass: tuple[PassInfo, ...] | None
+
+
+def encode(
+    image: ImageLike,
+    *,
+    bytes: int | None = None,
+    bpp: float | None = None,
+    quality: float | None = None,
+    model: str = "default",
+    profile: Profile = "file",
+    device: str = "auto",
+) -> ByteString:
+    """A picture as a prow file.
+
+    Args:
+        image: PIL image, path, or numpy uint8 [H, W, 3] or [H, W]; see `prow.image` for modes and alpha.
+        bytes: size of the whole file, header included, at least 32 (16 for the bare profile). The result has
+            exactly this many bytes, or fewer if the model has nothing left to say.
+        bpp: the same in bits per pixel of the whole file.
+        quality: 0 to 100 instead of a size. At most one of the three; 50 if none.
+        model: name of an installed model.
+        profile: "file", or "bare" for embedding (no magic, length or checksum).
+        device: "auto", "cpu", "cuda" or any torch device.
+
+    Raises:
+        InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
+    """
+    pixels, stream = _encode(image, bytes, bpp, quality, model, profile, device)
+    height, width = pixels.shape[:2]
+    model_id = stream.tokens.model_id
+    return container.pack(stream.content, width=width, height=height, model_id=model_id, profile=profile)
+
+
+def tokenize(
+    image: ImageLike,
+    *,
+    bytes: int | None = None,
+    bpp: float | None = None,
+    quality: float | None = None,
+    model: str = "default",
+    profile: Profile = "file",
+    device: str = "auto",
+) -> Tokens:
+    """The integers that `encode` with the same arguments would write. See `prow.stream.Tokens`."""
+    return _encode(image, bytes, bpp, quality, model, profile, device)[1].tokens
+
+
+def decode(
+    data: ByteString, *, device: str = "auto", strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Image.Image:
+    """The picture in a prow file, or in any prefix of one that holds the header.
+
+    Args:
+        data: the bytes of a file. device: as in `encode`. strict: False decodes a damaged file all the same.
+        max_pixels: width * height above this is refused.
+
+    Raises:
+        FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed.
+    """
+    header, payload, state = container.parse(data)
+    if state == "damaged" and strict:
+        raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
+    model = load_by_id(header.model_id)
+    _check_pixels(header.width, header.height, max_pixels)
+    from .stream import read
+
+    tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    return detokenize(tokens, device=device)
+
+
+def detokenize(tokens: Tokens, *, device: str = "auto") -> Image.Image:
+    """The picture that tokens stand for."""
+    from PIL import Image
+
+    from .codec import to_image
+
+    codec = _codec(load_by_id(tokens.model_id).config.name, device)
+    return Image.fromarray(to_image(codec.decode(tokens)))
+
+
+def inspect(data: ByteString) -> Info:
+    """What a file says about itself, without decoding pixels and without torch.
+
+    Raises:
+        FormatError: not a prow file. An unknown model is no error here.
+    """
+    header, payload, state = container.parse(data)
+    declared = header.file_bytes
+    step, per_pass, name = None, None, None
+    try:
+        model = load_by_id(header.model_id)
+        _check_pixels(header.width, header.height, DEFAULT_MAX_PIXELS)
+    except (ModelError, LimitError):
+        pass
+    else:
+        name = model.config.name
+        step, per_pass = _inspect_stream(payload, header, model)
+    return Info(
+        version=header.version,
+        profile=header.profile,
+        model=name,
+        model_id=header.model_id,
+        width=header.width,
+        height=header.height,
+        declared_bytes=declared,
+        present_bytes=len(data),
+        state=state,
+        trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
+        step=step,
+        tokens_per_pass=per_pass,
+    )
+
+
+def _inspect_stream(payload: ByteString, header, model) -> tuple[float | None, tuple[PassInfo, ...]]:
+    from .stream import read
+
+    tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    found = []
+    for step, part in zip(passes(header.width, header.height, model.config), tokens.passes, strict=True):
+        level = step.level
+        size = step_size(step.step_index(tokens.base)) if tokens.base is not None else 0.0
+        count = int(part.counts.sum(dtype=int))
+        found.append(PassInfo(KIND_NAMES[step.kind], level.width, level.height, level.tiles, size, count))
+    return (step_size(tokens.base) if tokens.base is not None else None), tuple(found)
+
+
+def truncate(data: ByteString, n: int) -> ByteString:
+    """The first part of a file as a proper file of at most n bytes. No model needed.
+
+    Raises:
+        FormatError: not a prow file, or a damaged one. BudgetError: n leaves no room for a payload.
+    """
+    return container.truncate(data, n)
+
+
+# -- inside ------------------------------------------------------------------------------------------------------
+
+
+def _encode(
+    image: ImageLike,
+    size: int | None,
+    bpp: float | None,
+    quality: float | None,
+    model: str,
+    profile: Profile,
+    device: str,
+) -> tuple[np.ndarray, Stream]:
+    """Pixels [H, W, 3] and their stream."""
+    if profile not in ("file", "bare"):
+        raise InputError(f"profile {profile!r} came, wanted 'file' or 'bare'")
+    given = [n for n, v in (("bytes", size), ("bpp", bpp), ("quality", quality)) if v is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
+    name = load(model).config.name
+    pixels = load_rgb(image)
+    height, width = pixels.shape[:2]
+    if bpp is not None:
+        size = _bytes_of(bpp, width * height)
+    room = None if size is None else _room(size, width, height, profile)
+    level = _quality(DEFAULT_QUALITY if quality is None else quality)
+    from . import rate
+
+    codec = _codec(name, device)
+    if room is None:
+        return pixels, rate.at_quality(codec, pixels, level)
+    return pixels, rate.at_bytes(codec, pixels, room)
+
+
+def _bytes_of(bpp: float, pixels: int) -> int:
+    if not (isinstance(bpp, int | float) and math.isfinite(bpp) and bpp > 0):
+        raise InputError(f"bpp {bpp!r} came, wanted a number above 0")
+    return math.floor(bpp * pixels / 8)
+
+
+def _room(size: int, width: int, height: int, profile: Profile) -> int:
+    """Payload bytes in a file of `size` bytes."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise InputError(f"bytes {size!r} came, wanted a whole number")
+    least = container.MIN_BYTES if profile == "file" else container.MIN_BARE_BYTES
+    if size < least:
+        raise BudgetError(f"a budget of {size} bytes came, the {profile} profile wants at least {least}")
+    return container.payload_room(size, width, height, profile)
+
+
+def _quality(quality: float) -> float:
+    if not (isinstance(quality, int | float) and 0 <= quality <= 100):
+        raise InputError(f"quality {quality!r} came, wanted a number from 0 to 100")
+    return quality
+
+
+def _check_pixels(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise LimitError(
+            f"{width} x {height} px are {width * height:,} pixels, the limit is {limit:,} (raise it with max_pixels=)"
+        )
+
+
+def _codec(name: str, device: str) -> Codec:
+    import torch
+
+    from .codec import Codec
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} came, torch cannot use it: {str(error).splitlines()[0]}") from None
+    return Codec(load(name), device)
+
+
+__all__ = [
+    "Info",
+    "PassInfo",
+    "decode",
+    "detokenize",
+    "encode",
+    "inspect",
+    "tokenize",
+    "truncate",
+]

@@ -1,0 +1,179 @@
+"""Pictures to tokens and back: every pass, one picture, as the encoder and the decoder run them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import REFINE, Config
+from .geometry import Level, Pass, passes
+from .quantise import Costs, choose_prefix, keep_prefix, quantise
+from .registry import Model
+from .stream import Layout, PassTokens, Tokens, empty_tokens
+from .tables import Tables
+from .tiling import Tiling, double, pyramid
+from .tokenizer import Tokenizer, step_tensor
+
+KAPPA = 0.08  # price of a bit in squared quantiser steps
+_TILES = 2048  # tiles that go through the network at once
+_STRIP = 512  # rows of a level that go through the loop filter at once
+
+ALLOCATIONS = ("slope", "even")
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """An encoder's result: the tokens and the picture [3, H, W] that a decoder makes of all of them."""
+
+    tokens: Tokens
+    picture: Tensor
+
+
+class Codec:
+    """A model on a device."""
+
+    def __init__(self, model: Model, device: str) -> None:
+        self.config: Config = model.config
+        self.tables: Tables = model.tables
+        self.network: Tokenizer = model.network(device)
+        self.device = torch.device(device)
+
+    # -- encoding ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode(
+        self, pixels: np.ndarray, base: int, *, kappa: float = KAPPA, refine: bool = False, allocation: str = "slope"
+    ) -> Coded:
+        """Run all passes in the decoder's own loop and choose tokens by slope.
+
+        Args:
+            pixels: uint8 [H, W, 3]. base: grid index of the base step. kappa: price of a bit.
+            refine: send tokens in the refining passes too; else these stay empty.
+            allocation: "slope" gives each tile the prefix with the best Lagrangian, "even" gives all tiles of a
+                pass the same number of tokens, the best one (for comparison).
+        """
+        height, width = pixels.shape[:2]
+        plan = passes(width, height, self.config)
+        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
+        targets = pyramid(image, sum(p.kind != REFINE for p in plan))
+        picture, parts = self._start(plan), []
+        for index, step in enumerate(plan):
+            if step.kind == REFINE and not refine:
+                parts.append(empty_tokens(step.level, self.config))
+                continue
+            target, context = targets[min(index, len(targets) - 1)], self._context(picture, step)
+            picture, part = self._encode_pass(step, base, target, context, kappa, allocation)
+            parts.append(part)
+        return Coded(Tokens(width, height, self.config.model_id, base, tuple(parts)), picture[0])
+
+    def _encode_pass(
+        self, step: Pass, base: int, target: Tensor, context: Tensor, kappa: float, allocation: str
+    ) -> tuple[Tensor, PassTokens]:
+        grid = step.step_index(base)
+        layout = Layout(step.level, self.config, self.tables.order[step.kind])
+        prices = self._prices(step.kind, grid)
+        tiling, order = Tiling(step.level, self.device), self._order(step.kind)
+        ends = torch.from_numpy(layout.ends).to(self.device)
+        exists, last = torch.from_numpy(layout.exists).to(self.device), torch.from_numpy(layout.last).to(self.device)
+        values, gains = [], []
+        for rows, tiles in self._rows(step.level):
+            context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
+            delta = self._delta(grid, len(sizes))
+            ratios = self.network.analyse(tiling.cut(target, *rows), context_tiles, sizes, delta, step.kind, order)
+            v, g = quantise(ratios, prices[0], kappa)
+            values.append(v * exists[tiles])
+            gains.append(g * exists[tiles])
+        counts = _choose(torch.cat(gains), ends, prices, kappa, last, allocation)
+        kept = keep_prefix(torch.cat(values), counts, ends)
+        part = PassTokens(counts.cpu().numpy().astype(np.int16), kept.cpu().numpy().astype(np.int16))
+        return self._paint(step, grid, part, context), part
+
+    # -- decoding ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tokens) -> Tensor:
+        """Tokens -> picture [3, H, W], 0 to 255."""
+        plan = passes(tokens.width, tokens.height, self.config)
+        base = tokens.base if tokens.base is not None else 40
+        picture = self._start(plan)
+        for step, part in zip(plan, tokens.passes, strict=True):
+            if step.kind == REFINE and not part.counts.any():
+                continue
+            picture = self._paint(step, step.step_index(base), part, self._context(picture, step))
+        return picture[0]
+
+    def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> Tensor:
+        """What a pass makes of its tokens and the picture so far: [1, 3, H, W]."""
+        tiling, order = Tiling(step.level, self.device), self._order(step.kind)
+        painted = []
+        for rows, tiles in self._rows(step.level):
+            values = torch.from_numpy(part.values[tiles].astype(np.float32)).to(self.device)
+            counts = torch.from_numpy(part.counts[tiles].astype(np.int64)).to(self.device)
+            context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
+            delta = self._delta(grid, len(sizes))
+            painted.append(self.network.synthesise(values, counts, context_tiles, sizes, delta, step.kind, order))
+        share = torch.from_numpy(part.counts.astype(np.float32)).to(self.device) / self.config.tokens
+        return self._finish(tiling.join(torch.cat(painted)), context, tiling.spread(share), grid, step.kind)
+
+    def _finish(self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int) -> Tensor:
+        """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
+        height, reach = picture.shape[-2], self.network.reach
+        strips = []
+        for top in range(0, height, _STRIP):
+            first, end = max(0, top - reach), min(height, top + _STRIP + reach)
+            part, before, share = (t[..., first:end, :] for t in (picture, context, received))
+            out = self.network.finish(part, before, share, self._delta(grid, 1), kind)
+            strips.append(out[..., top - first : top - first + _STRIP, :])
+        return torch.cat(strips, dim=-2)
+
+    # -- shared --------------------------------------------------------------------------------------------------
+
+    def _start(self, plan: tuple[Pass, ...] | list[Pass]) -> Tensor:
+        level = plan[0].level
+        return torch.full((1, 3, level.height, level.width), 128.0, device=self.device)
+
+    @staticmethod
+    def _context(picture: Tensor, step: Pass) -> Tensor:
+        """The picture so far at the size of a pass."""
+        if picture.shape[-2:] == (step.level.height, step.level.width):
+            return picture
+        return double(picture, step.level.width, step.level.height).clamp(0, 255)
+
+    @staticmethod
+    def _rows(level: Level) -> list[tuple[tuple[int, int], slice]]:
+        """Batches of whole rows of tiles: (first and last row), tiles."""
+        columns, rows = len(level.columns), len(level.rows)
+        batch = max(1, _TILES // columns)
+        cuts = [(r, min(rows, r + batch)) for r in range(0, rows, batch)]
+        return [((a, b), slice(a * columns, b * columns)) for a, b in cuts]
+
+    def _delta(self, grid: int, count: int) -> Tensor:
+        return step_tensor(torch.full((count,), grid, device=self.device))
+
+    def _order(self, kind: int) -> Tensor:
+        return torch.from_numpy(self.tables.order[kind].astype(np.int64)).to(self.device)
+
+    def _prices(self, kind: int, grid: int) -> tuple[Costs, Tensor, Tensor]:
+        bits = torch.from_numpy(self.tables.bits[self.tables.classes[kind, grid]]).to(self.device)  # [K, 3]
+        go, stop = (torch.from_numpy(b).to(self.device)[None] for b in self.tables.flag_bits(kind, grid))
+        return Costs(*bits.T[:, None]), go, stop
+
+
+def _choose(
+    gains: Tensor, ends: Tensor, prices: tuple[Costs, Tensor, Tensor], kappa: float, last: Tensor, allocation: str
+) -> Tensor:
+    """Tokens of each tile [tiles], by slope, or the best number that is the same for all."""
+    _, go, stop = prices
+    if allocation == "slope":
+        return choose_prefix(gains, ends, go, stop, kappa, last)
+    total = gains.cumsum(1)[:, ends - 1].sum(0)
+    best = torch.cat([torch.zeros_like(total[:1]), total]).argmin()
+    return torch.minimum(best, last)
+
+
+def to_image(picture: Tensor) -> np.ndarray:
+    """[3, H, W], 0 to 255 -> uint8 [H, W, 3]."""
+    return picture.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,93 @@
+"""The one place that says how big things are: a frozen config per model, and the passes' grid of quantiser steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+# Quantiser steps live on a fixed grid so that probability tables can be indexed by them:
+# step(i) = 2 ** ((i - STEP_ORIGIN) / STEPS_PER_OCTAVE), in units of an orthonormal coefficient (grey levels).
+# The base step of a file (that of its full-resolution pass) is the first symbol of the stream, 6 bits.
+STEPS = 64
+STEPS_PER_OCTAVE = 4
+STEP_ORIGIN = 8
+
+# Kinds of passes: each has its own order of coefficients and its own tables.
+START, MIDDLE, FULL, REFINE = range(4)
+KIND_NAMES = ("start", "middle", "full", "refine")
+
+
+def step_size(index: int) -> float:
+    """Quantiser step of a grid index: 0.25 to 13,777, in units of an orthonormal coefficient."""
+    return 2.0 ** ((index - STEP_ORIGIN) / STEPS_PER_OCTAVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of one model. Everything else (passes, tiles, tensor shapes) follows from it and the image size."""
+
+    name: str
+    model_id: int  # one byte in the header; never reused
+    description: str = ""
+    tile: int = 16  # px; the longest side of a tile
+    # Integers per token, head first; their sum is 3 * tile**2. Small at the head, where every bit counts.
+    token_dims: tuple[int, ...] = (3, 5, 8, 16, 24, 40, 64, 96, 192, 320)
+    octave_shift: int = 4  # each octave below full resolution uses a step this many grid indices finer
+    refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
+    network: bool = True  # False: the linear anchor alone
+    patch: int = 4  # px
+    width: int = 96
+    heads: int = 3
+    encoder_depth: int = 1
+    decoder_depth: int = 2
+    filter_width: int = 48
+    filter_dilations: tuple[int, ...] = (1, 2, 4, 1)
+
+    def __post_init__(self) -> None:
+        if sum(self.token_dims) != self.coefficients:
+            raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
+        if self.tile % self.patch or self.width % self.heads:
+            raise ValueError(f"tile {self.tile} / patch {self.patch} or width {self.width} / heads {self.heads} is odd")
+
+    @property
+    def coefficients(self) -> int:
+        """Integers in a full tile: three colour channels of tile x tile coefficients."""
+        return 3 * self.tile * self.tile
+
+    @property
+    def tokens(self) -> int:
+        return len(self.token_dims)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        fields: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
+
+
+CONFIGS = {
+    "anchor": Config(
+        name="anchor",
+        model_id=1,
+        description="the linear anchor alone, no network: the floor that benchmarks compare with",
+        network=False,
+    ),
+    "prow-small": Config(name="prow-small", model_id=2, description="the default: 0.8 M parameters, for CPUs"),
+    # For tests: the same code at toy size. Never shipped.
+    "toy": Config(
+        name="toy",
+        model_id=120,
+        tile=8,
+        token_dims=(3, 5, 16, 40, 128),
+        width=32,
+        heads=2,
+        encoder_depth=1,
+        decoder_depth=1,
+        filter_width=8,
+        filter_dilations=(1, 2),
+    ),
+}

@@ -1,0 +1,122 @@
+"""Pictures in: whatever the caller has becomes 8-bit RGB by the rules below.
+
+    path, PIL image  EXIF orientation is applied; of an animation the first frame; colour profiles are ignored
+    RGB              as it is
+    1 L P CMYK YCbCr HSV LAB   Pillow's conversion to RGB
+    RGBA LA PA, or a transparent colour in 1 L P RGB   composited over white, each sample rounded to nearest
+    I;16 (any byte order), I with samples 0 to 65,535   divided by 257, rounded to nearest
+    numpy uint8      [H, W, 3] as it is; [H, W] and [H, W, 1] are grey
+
+Everything else is an InputError; so is a side outside 1 to 65,535 px.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from prow.container import MAX_SIDE
+from prow.errors import InputError
+
+__all__ = ["ImageLike", "load_rgb"]
+
+ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
+
+_CONVERTED_MODES = {"1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB"}
+_ALPHA_MODES = {"RGBA", "LA", "PA"}
+_KEYED_MODES = {"1", "L", "P", "RGB"}  # may name one transparent colour, or alpha per palette entry
+_PILLOW_FAILURES = (  # what Pillow's readers raise on files that are missing, foreign, broken or huge
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def load_rgb(image: ImageLike) -> np.ndarray:
+    """The picture as uint8 [H, W, 3]; may share memory with `image`, so do not write into it.
+
+    `image` is a PIL image, a numpy array or a path. Raises InputError (see the rules at the top of this file).
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, Image.Image):
+        return _from_pil(image, "image")
+    if isinstance(image, str | os.PathLike):
+        return _from_path(image)
+    raise InputError(f"an image is a PIL image, a numpy array or a path, not {type(image).__name__}")
+
+
+def _from_path(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the file with Pillow; uint8 [H, W, 3]. Raises InputError that names the path."""
+    name = os.fsdecode(path)
+    try:
+        opened = Image.open(path)
+    except FileNotFoundError:
+        raise InputError(f"no such image: {name}") from None
+    except _PILLOW_FAILURES as error:
+        raise InputError(f"cannot read the image {name}: {error}") from error
+    with opened:
+        return _from_pil(opened, name)
+
+
+def _from_pil(image: Image.Image, name: str) -> np.ndarray:
+    """Convert by mode; uint8 [H, W, 3]. `name` is for messages. The caller's image is not changed."""
+    _check_sides(image.width, image.height, name)
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            return _from_16_bit(np.asarray(upright), name)
+        if upright.mode in _ALPHA_MODES or (upright.mode in _KEYED_MODES and upright.has_transparency_data):
+            return _over_white(np.asarray(upright.convert("RGBA")))
+        if upright.mode == "RGB":
+            return np.asarray(upright)
+        if upright.mode in _CONVERTED_MODES:
+            return np.asarray(upright.convert("RGB"))
+    except _PILLOW_FAILURES as error:
+        raise InputError(f"cannot read the image {name}: {error}") from error
+    raise InputError(f"cannot use the image mode {upright.mode} of {name}; convert it to RGB first")
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    """uint8 [H, W], [H, W, 1] or [H, W, 3] to contiguous uint8 [H, W, 3]."""
+    if array.dtype != np.uint8:
+        raise InputError(f"an array of dtype {array.dtype} came, uint8 wanted")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise InputError(f"an array of shape {list(array.shape)} came, [H, W, 3] or [H, W] wanted")
+    _check_sides(array.shape[1], array.shape[0], "array")
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _from_16_bit(samples: np.ndarray, name: str) -> np.ndarray:
+    """Grey samples 0 to 65,535 [H, W] to uint8 [H, W, 3]; 257 is odd, so no sample is a tie."""
+    low, high = int(samples.min()), int(samples.max())
+    if low < 0 or high > 0xFFFF:
+        raise InputError(f"samples {low} to {high} came in {name}, 0 to 65535 wanted")
+    grey = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _over_white(rgba: np.ndarray) -> np.ndarray:
+    """Composite uint8 [H, W, 4], alpha not premultiplied, over white; uint8 [H, W, 3]."""
+    alpha = rgba[:, :, 3:].astype(np.uint16)
+    mixed = rgba[:, :, :3] * alpha + 255 * (255 - alpha)  # at most 65,025, so 16 bits hold it
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _check_sides(width: int, height: int, name: str) -> None:
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise InputError(f"{width} x {height} px came ({name}), 1 to {MAX_SIDE:,} px a side wanted")

@@ -1,0 +1,88 @@
+"""Rate control: the base step and the cut that make a stream of an exact size.
+
+A stream's size falls smoothly as the base step grows, so the finest step whose stream still reaches the budget is
+found by a bracketing search in the logarithm of the size; what sticks out is cut off. Nothing is lost by the cut
+but the last integers of the last pass: any prefix of a stream is a stream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from .codec import Codec
+from .config import STEPS
+from .stream import Tokens, read, trim, write
+
+FINEST, COARSEST = 8, 63  # base steps that an encoder uses: 1 to 13,777 grey levels
+_GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
+_TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A finished stream. `exhausted`: shorter than the budget, since the model has nothing left to say."""
+
+    content: bytes
+    tokens: Tokens
+    exhausted: bool = False
+
+
+def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
+    """The natural stream at a quality of 0 (smallest) to 100 (base step 1)."""
+    base = round(COARSEST - (COARSEST - FINEST) * quality / 100)
+    tokens = codec.encode(pixels, base).tokens
+    whole = write(tokens, codec.config, codec.tables)
+    return Stream(trim(whole, tokens, codec.config, codec.tables), tokens)
+
+
+def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
+    """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
+    search = _Search(codec, pixels)
+    base = search.finest_reaching(room)
+    if base is not None:
+        return _cut(codec, search.streams[base][1], search.streams[base][0], room)
+    tokens = codec.encode(pixels, FINEST, refine=True).tokens
+    whole = write(tokens, codec.config, codec.tables)
+    if len(whole) >= room:
+        return _cut(codec, whole, tokens, room)
+    trimmed = trim(whole, tokens, codec.config, codec.tables)
+    return Stream(trimmed, tokens, exhausted=True)
+
+
+def _cut(codec: Codec, whole: bytes, tokens: Tokens, room: int) -> Stream:
+    content = whole[:room]
+    received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
+    return Stream(content, received)
+
+
+class _Search:
+    """Streams of one picture at the base steps tried so far."""
+
+    def __init__(self, codec: Codec, pixels: np.ndarray) -> None:
+        self.codec, self.pixels = codec, pixels
+        self.streams: dict[int, tuple[Tokens, bytes]] = {}
+
+    def size(self, base: int) -> int:
+        if base not in self.streams:
+            tokens = self.codec.encode(self.pixels, base).tokens
+            self.streams[base] = tokens, write(tokens, self.codec.config, self.codec.tables)
+        return len(self.streams[base][1])
+
+    def finest_reaching(self, room: int) -> int | None:
+        """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
+        low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
+        at, size, pixels = _TYPICAL
+        guess = at - math.log(room / size * pixels / (self.pixels.shape[0] * self.pixels.shape[1])) / _GROWTH
+        while high - low > 1:
+            base = min(max(round(guess), low + 1), high - 1)
+            reached = self.size(base)
+            low, high = (base, high) if reached >= room else (low, base)
+            guess = base + math.log(max(reached, 1) / room) / _GROWTH
+            guess = math.floor(guess) if reached >= room else math.ceil(guess) - 1
+        return low if low >= FINEST else None
+
+
+assert STEPS > COARSEST

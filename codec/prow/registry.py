@@ -1,0 +1,152 @@
+"""The models in the package: which there are, and how to load one (SPEC section 6). No torch until weights are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .config import Config
+from .errors import ModelError
+from .tables import Tables, check_shapes
+
+if TYPE_CHECKING:
+    from .tokenizer import Tokenizer
+
+DEFAULT = "anchor"
+_MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
+_DTYPES = {"I32": np.dtype("<i4"), "U16": np.dtype("<u2")}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """One installed model. `weights_bytes` and `sha256` are those of its file."""
+
+    id: int
+    name: str
+    description: str
+    weights_bytes: int
+    sha256: str
+    is_default: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Config and tables of a model, and its file's bytes, from which the network is made when it is needed."""
+
+    config: Config
+    tables: Tables
+    content: bytes
+
+    def network(self, device: str) -> Tokenizer:
+        """The network on a device, in fp32, ready for inference. Cached per model and device."""
+        return _network(self.config.name, device)
+
+
+@cache
+def _files() -> dict[str, Traversable]:
+    folder = resources.files("prow") / "weights"
+    files = {f.name.removesuffix(".safetensors"): f for f in folder.iterdir() if f.name.endswith(".safetensors")}
+    return dict(sorted(files.items()))
+
+
+@cache
+def models() -> tuple[ModelInfo, ...]:
+    """The installed models in order of id."""
+    found = []
+    for name in _files():
+        model = load(name)
+        digest = hashlib.sha256(model.content).hexdigest()
+        config = model.config
+        found.append(ModelInfo(config.model_id, name, config.description, len(model.content), digest, name == DEFAULT))
+    return tuple(sorted(found, key=lambda m: m.id))
+
+
+@cache
+def load(name: str) -> Model:
+    """An installed model by name, "default" included.
+
+    Raises:
+        ModelError: no model of this name, or its file is not a valid model file.
+    """
+    if name == "default":
+        return load(DEFAULT)
+    if name not in _files():
+        raise ModelError(f"model {name!r} came, installed are {_installed()}")
+    return parse_model(_files()[name].read_bytes(), name)
+
+
+@cache
+def load_by_id(model_id: int) -> Model:
+    """An installed model by the id in a header.
+
+    Raises:
+        ModelError: the id is not installed. Says where to look.
+    """
+    for info in models():
+        if info.id == model_id:
+            return load(info.name)
+    raise ModelError(
+        f"the file needs model id {model_id}, installed are {_installed()}; "
+        "a newer release of prow may have it (pip install --upgrade prow), or this is no prow file"
+    )
+
+
+def _installed() -> str:
+    return ", ".join(f"{load(name).config.model_id} ({name})" for name in _files()) or "none"
+
+
+def parse_model(content: bytes, name: str) -> Model:
+    """A model from the bytes of its safetensors file. Reads the tables only.
+
+    Raises:
+        ModelError: not a model file, or tables that do not fit its config.
+    """
+    try:
+        header, body = _safetensors(content)
+        config = Config.from_json(header["__metadata__"]["prow"])
+        fields = [f.name for f in dataclasses.fields(Tables)]
+        tables = Tables(**{field: _tensor(header[f"tables.{field}"], body) for field in fields})
+        check_shapes(tables, config)
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise ModelError(f"{name} is not a prow model file: {type(error).__name__} {error}") from None
+    return Model(config, tables, content)
+
+
+def _safetensors(content: bytes) -> tuple[dict, memoryview]:
+    """Header and data of a safetensors file. numpy's loader of the package would copy the weights too."""
+    (length,) = struct.unpack_from("<Q", content)
+    if length > min(_MAX_HEADER, len(content) - 8):
+        raise ValueError(f"a header of {length} bytes in a file of {len(content)}")
+    return json.loads(content[8 : 8 + length]), memoryview(content)[8 + length :]
+
+
+def _tensor(entry: dict, body: memoryview) -> np.ndarray:
+    start, end = entry["data_offsets"]
+    return np.frombuffer(body[start:end], dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+@cache
+def _network(name: str, device: str) -> Tokenizer:
+    from safetensors.torch import load as load_tensors
+
+    from .tokenizer import Tokenizer
+
+    model = load(name)
+    network = Tokenizer(model.config)
+    prefix = "network."
+    weights = {
+        k.removeprefix(prefix): v.float() for k, v in load_tensors(model.content).items() if k.startswith(prefix)
+    }
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"the weights of {name} do not fit its config: {error}") from None
+    return network.to(device).eval().requires_grad_(False)

@@ -1,0 +1,298 @@
+"""Tokens to bytes and back: one range-coded stream that can be cut anywhere (SPEC section 5).
+
+No torch here, and no pixel: what is written depends on integers alone, so it is the same on every machine.
+
+The stream has no end marker. A reader decodes it twice, once as if zero bytes followed and once as if 0xFF bytes
+followed, and believes a symbol as long as both agree; whatever number of bytes it holds, it gets exactly the
+symbols that these bytes determine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
+
+from .config import STEPS, Config
+from .geometry import Level, Pass, passes
+from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
+
+_FAMILY = coding.model.Categorical(perfect=False)
+_BATCH = 1 << 15  # symbols a call: bounds the memory of their probabilities to 8 MiB
+
+
+@dataclasses.dataclass(frozen=True)
+class PassTokens:
+    """Tokens of one pass.
+
+    Attributes:
+        counts: int16 [tiles], how many tokens each tile has.
+        values: int16 [tiles, K], ranked integers, zero beyond each tile's tokens.
+    """
+
+    counts: np.ndarray
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """An image as integers: everything that a prow file says.
+
+    Attributes:
+        base: grid index of the base quantiser step, 0 to 63; None if not even that was received.
+        passes: tokens of each pass in stream order (`prow.geometry.passes`).
+    """
+
+    width: int
+    height: int
+    model_id: int
+    base: int | None
+    passes: tuple[PassTokens, ...]
+
+
+def empty_tokens(level: Level, config: Config) -> PassTokens:
+    """A pass of which nothing was received."""
+    return PassTokens(np.zeros(level.tiles, np.int16), np.zeros((level.tiles, config.coefficients), np.int16))
+
+
+class Layout:
+    """Which ranks and tokens each tile of a pass has. Tiles smaller than the full size lack some."""
+
+    def __init__(self, level: Level, config: Config, order: np.ndarray) -> None:
+        tile = config.tile
+        sizes = level.boxes[:, 2:]
+        kinds, self._kind = np.unique(sizes, axis=0, return_inverse=True)
+        row, column = order % tile**2 // tile, order % tile
+        self._exists = (row < kinds[:, 1:]) & (column < kinds[:, :1])  # [size kinds, K]
+        self.ends = np.cumsum(config.token_dims)
+        furthest = (self._exists * np.arange(1, config.coefficients + 1)).max(1)
+        self.last = (np.searchsorted(self.ends, furthest) + 1)[self._kind]  # [tiles] tokens a tile can have
+
+    @property
+    def exists(self) -> np.ndarray:
+        """bool [tiles, K]: the ranks that each tile has."""
+        return self._exists[self._kind]
+
+    def positions(self, tiles: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rank and tile of each integer of a token, rank by rank: two int arrays of equal length."""
+        start = self.ends[token - 1] if token else 0
+        exists = self._exists[self._kind[tiles], start : self.ends[token]]
+        rank, which = np.nonzero(exists.T)
+        return rank + start, tiles[which]
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
+class _Writer:
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.coder = coding.queue.RangeEncoder()
+
+    def symbols(self, symbols: np.ndarray, classes: np.ndarray) -> None:
+        for i in range(0, len(symbols), _BATCH):
+            rows = self.tables.probabilities[classes[i : i + _BATCH]]
+            self.coder.encode(symbols[i : i + _BATCH], _FAMILY, rows)
+
+    def choices(self, choices: np.ndarray, frequencies: np.ndarray) -> None:
+        if len(choices):
+            self.coder.encode(choices.astype(np.int32), _model(frequencies))
+
+    def bytes(self) -> bytes:
+        return self.coder.get_compressed().astype(">u4").tobytes()
+
+
+def _model(frequencies: np.ndarray) -> coding.model.Categorical:
+    """A model with exactly these frequencies, which sum to 2**24."""
+    return coding.model.Categorical((frequencies - 1).astype(np.float32), perfect=False)
+
+
+_UNIFORM_STEPS = np.full(STEPS, TOTAL // STEPS)
+_BIT = np.array([TOTAL // 2, TOTAL // 2])
+
+
+def write(tokens: Tokens, config: Config, tables: Tables) -> bytes:
+    """The whole stream: every symbol of every pass."""
+    writer = _Writer(tables)
+    if tokens.base is None:
+        return b""
+    writer.choices(np.array([tokens.base]), _UNIFORM_STEPS)
+    for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
+        _write_pass(writer, step, step.step_index(tokens.base), part, config)
+    return writer.bytes()
+
+
+def _write_pass(writer: _Writer, step: Pass, grid: int, part: PassTokens, config: Config) -> None:
+    tables = writer.tables
+    layout = Layout(step.level, config, tables.order[step.kind])
+    classes, go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
+    active = np.arange(step.level.tiles)
+    for token in range(config.tokens):
+        active = active[layout.last[active] > token]
+        if not len(active):
+            return
+        flags = part.counts[active] > token
+        writer.choices(flags, np.array([TOTAL - go[token], go[token]]))
+        active = active[flags]
+        rank, tile = layout.positions(active, token)
+        symbols, raw, bits = to_symbols(part.values[tile, rank])
+        writer.symbols(symbols, classes[rank])
+        writer.choices(_split_bits(raw, bits), _BIT)
+
+
+def _split_bits(raw: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Raw bits of all integers in a row, most significant first."""
+    raw, counts = raw[counts > 0], counts[counts > 0]
+    shift = _descending(counts)
+    return (np.repeat(raw, counts) >> shift) & 1
+
+
+def _descending(counts: np.ndarray) -> np.ndarray:
+    """[3, 2] -> [2, 1, 0, 1, 0]."""
+    ends = np.repeat(np.cumsum(counts), counts)
+    return ends - 1 - np.arange(len(ends))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+class _Ended(Exception):
+    """The bytes determine no further symbol; `symbols` are those of the batch that they still determine."""
+
+    def __init__(self, symbols: np.ndarray) -> None:
+        self.symbols = symbols
+
+
+class _Reader:
+    """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF."""
+
+    def __init__(self, data: bytes, tables: Tables) -> None:
+        self.tables = tables
+        fill = 16 + -len(data) % 4
+        words = [np.frombuffer(data + pad * fill, dtype=">u4").astype(np.uint32) for pad in (b"\x00", b"\xff")]
+        self.coders = [coding.queue.RangeDecoder(w) for w in words]
+
+    def symbols(self, classes: np.ndarray) -> np.ndarray:
+        parts = []
+        for i in range(0, len(classes), _BATCH):
+            rows = self.tables.probabilities[classes[i : i + _BATCH]]
+            try:
+                parts.append(self._both(lambda c, r: c.decode(_FAMILY, r), rows))
+            except _Ended as end:
+                raise _Ended(np.concatenate([*parts, end.symbols])) from None
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+
+    def choices(self, count: int, frequencies: np.ndarray) -> np.ndarray:
+        if not count:
+            return np.zeros(0, np.int32)
+        model = _model(frequencies)
+        return self._both(lambda c, r: c.decode(model, len(r)), np.empty(count))
+
+    def _both(self, decode, batch: np.ndarray) -> np.ndarray:
+        """Decode a batch with both coders; _Ended with what they agree on if they do not agree on all."""
+        answers = [self._decode(coder, decode, batch) for coder in self.coders]
+        length = min(len(a) for a in answers)
+        differ = np.flatnonzero(answers[0][:length] != answers[1][:length])
+        agreed = int(differ[0]) if len(differ) else length
+        if agreed < len(batch):
+            raise _Ended(answers[0][:agreed])
+        return answers[0]
+
+    @staticmethod
+    def _decode(coder, decode, batch: np.ndarray) -> np.ndarray:
+        """As many symbols of a batch as the coder accepts: no table covers the last few of its 2**64 points."""
+        again = coder.clone()
+        try:
+            return decode(coder, batch)
+        except AssertionError:
+            coder = again
+        found = []
+        for i in range(len(batch)):
+            try:
+                found.append(decode(coder, batch[i : i + 1]))
+            except AssertionError:
+                break
+        return np.concatenate(found) if found else np.zeros(0, np.int32)
+
+
+def read(data: bytes, width: int, height: int, model_id: int, config: Config, tables: Tables) -> Tokens:
+    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Never fails."""
+    plan = passes(width, height, config)
+    reader = _Reader(data, tables)
+    try:
+        base = int(reader.choices(1, _UNIFORM_STEPS)[0])
+    except _Ended:
+        return Tokens(width, height, model_id, None, tuple(empty_tokens(p.level, config) for p in plan))
+    parts, ended = [], False
+    for step in plan:
+        part = empty_tokens(step.level, config)
+        if not ended:
+            try:
+                _read_pass(reader, step, step.step_index(base), part, config)
+            except _Ended:
+                ended = True
+        parts.append(part)
+    return Tokens(width, height, model_id, base, tuple(parts))
+
+
+def _read_pass(reader: _Reader, step: Pass, grid: int, part: PassTokens, config: Config) -> None:
+    tables = reader.tables
+    layout = Layout(step.level, config, tables.order[step.kind])
+    classes, go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
+    active = np.arange(step.level.tiles)
+    for token in range(config.tokens):
+        active = active[layout.last[active] > token]
+        if not len(active):
+            return
+        flags = reader.choices(len(active), np.array([TOTAL - go[token], go[token]]))
+        active = active[flags == 1]
+        rank, tile = layout.positions(active, token)
+        try:
+            symbols = reader.symbols(classes[rank])
+        except _Ended as end:
+            _store(part, token, rank, tile, end.symbols, None)
+            raise
+        try:
+            bits = reader.choices(int(raw_bit_counts(symbols).sum()), _BIT)
+        except _Ended as end:
+            _store(part, token, rank, tile, symbols, end.symbols)
+            raise
+        _store(part, token, rank, tile, symbols, bits)
+        part.counts[active] = token + 1
+
+
+def _store(
+    part: PassTokens, token: int, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray, bits: np.ndarray | None
+) -> None:
+    """Write integers into their places. Raw bits that were not received read as 1, 0, 0, ...: the middle."""
+    counts = raw_bit_counts(symbols)
+    large = counts[counts > 0]
+    shift = _descending(large)
+    owner = np.repeat(np.arange(len(large)), large)
+    filled = (shift == large[owner] - 1).astype(np.int32)
+    received = 0 if bits is None else len(bits)
+    if bits is not None:
+        filled[:received] = bits
+    raw = np.zeros(len(symbols), np.int32)
+    raw[counts > 0] = np.bincount(owner, filled << shift, minlength=len(large)).astype(np.int32)
+    part.values[tile[: len(symbols)], rank[: len(symbols)]] = from_symbols(symbols, raw)
+    touched = tile[: len(symbols)][symbols != 0]
+    part.counts[touched] = np.maximum(part.counts[touched], token + 1)
+
+
+def trim(data: bytes, tokens: Tokens, config: Config, tables: Tables) -> bytes:
+    """The shortest prefix of a stream that still reads as the same tokens (trailing stop flags are not needed)."""
+
+    def same(n: int) -> bool:
+        got = read(data[:n], tokens.width, tokens.height, tokens.model_id, config, tables)
+        return got.base == tokens.base and all(
+            np.array_equal(a.counts, b.counts) and np.array_equal(a.values, b.values)
+            for a, b in zip(got.passes, tokens.passes, strict=True)
+        )
+
+    low, high = 0, len(data)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if same(middle) else (middle + 1, high)
+    return data[:low]

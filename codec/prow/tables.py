@@ -1,0 +1,95 @@
+"""Integers to symbols, and the integer frequency tables that give symbols their probabilities (SPEC section 5).
+
+No torch, no floating point in anything that shapes a probability: frequencies are read from the model file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+
+from .config import KIND_NAMES, STEPS, Config
+
+TOTAL = 2**24  # every table's frequencies sum to this
+DIRECT = 8  # magnitudes below have a symbol of their own, larger ones share two symbols an octave, then raw bits
+SYMBOLS = 63
+MAX_MAGNITUDE = 2**15 - 1
+
+
+def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Integers (|v| < 2**15) -> symbols, raw bits and how many raw bits each has; int32 arrays of the same shape."""
+    values = values.astype(np.int32)
+    magnitude = np.abs(values)
+    octave = np.frexp(magnitude.astype(np.float64))[1].astype(np.int32) - 1  # floor(log2), exact for integers
+    octave = np.maximum(octave, 0)
+    large = magnitude >= DIRECT
+    count = np.where(large, octave - 1, 0)
+    bucket = np.where(large, DIRECT + 2 * (octave - 3) + ((magnitude >> count) & 1), magnitude)
+    symbols = np.where(values > 0, 2 * bucket - 1, 2 * bucket)
+    return symbols.astype(np.int32), (magnitude & ((1 << count) - 1)).astype(np.int32), count.astype(np.int32)
+
+
+def raw_bit_counts(symbols: np.ndarray) -> np.ndarray:
+    """How many raw bits follow each symbol."""
+    bucket = (symbols + 1) // 2
+    return np.where(bucket >= DIRECT, (bucket - DIRECT) // 2 + 2, 0)
+
+
+def from_symbols(symbols: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    """Symbols and raw bits -> integers, int32."""
+    bucket = (symbols + 1) // 2
+    count = raw_bit_counts(symbols)
+    magnitude = np.where(bucket >= DIRECT, ((2 + (bucket - DIRECT) % 2) << count) + raw, bucket)
+    return np.where(symbols % 2 == 1, magnitude, -magnitude).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """All integers that a model's entropy coding rests on.
+
+    Attributes:
+        bank: int32 [C, 63], frequencies of the symbols in each table class, at least 1, rows sum to 2**24.
+        classes: uint16 [kinds, STEPS, K], table class of each rank.
+        go: int32 [kinds, STEPS, N], frequency of "continue" before each token, 1 to 2**24 - 1.
+        order: int32 [kinds, K], coefficient (channel * T * T + row * T + column) of each rank.
+    """
+
+    bank: np.ndarray
+    classes: np.ndarray
+    go: np.ndarray
+    order: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not (self.bank.min() >= 1 and np.all(self.bank.sum(1, dtype=np.int64) == TOTAL)):
+            raise ValueError("a frequency table does not sum to 2**24 or holds a zero")
+        if self.classes.max() >= len(self.bank) or self.go.min() < 1 or self.go.max() >= TOTAL:
+            raise ValueError("a table class or a continue frequency is out of range")
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """float32 [C, 63]: what constriction takes for exactly these frequencies (each minus one, unnormalised)."""
+        return (self.bank - 1).astype(np.float32)
+
+    @cached_property
+    def bits(self) -> np.ndarray:
+        """float32 [C, 3]: bits of 0, of +-1, and of each further unit, for the encoder's choices."""
+        zero, one, two = (-np.log2(self.bank[:, s] / TOTAL) for s in (0, 1, 3))
+        return np.stack([zero, one, np.maximum(two - one, 0.05)], axis=1).astype(np.float32)
+
+    def flag_bits(self, kind: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bits of continue and of stop before each token, float32 [N] each."""
+        p = self.go[kind, step] / TOTAL
+        return (-np.log2(p)).astype(np.float32), (-np.log2(1 - p)).astype(np.float32)
+
+
+def check_shapes(tables: Tables, config: Config) -> None:
+    """Raise ValueError if tables and config do not belong together."""
+    kinds, k, n = len(KIND_NAMES), config.coefficients, config.tokens
+    wanted = {"classes": (kinds, STEPS, k), "go": (kinds, STEPS, n), "order": (kinds, k)}
+    for name, shape in wanted.items():
+        if getattr(tables, name).shape != shape:
+            raise ValueError(f"table {name} is {getattr(tables, name).shape}, config {config.name} wants {shape}")
+    if tables.bank.shape[1] != SYMBOLS:
+        raise ValueError(f"table bank has {tables.bank.shape[1]} symbols, the format wants {SYMBOLS}")

@@ -1,0 +1,67 @@
+"""Pictures to tiles and back, and the steps between levels (SPEC section 4)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .geometry import Level
+
+
+class Tiling:
+    """Index maps between a level [B, 3, H, W] and its tiles [B * tiles, 3, T, T], borders replicated inside a tile."""
+
+    def __init__(self, level: Level, device: torch.device | str = "cpu") -> None:
+        self.level = level
+        self.rows, self.row_of = _indices(level.rows, level.tile, device)
+        self.columns, self.column_of = _indices(level.columns, level.tile, device)
+        grid = [(h, w) for h in level.rows for w in level.columns]
+        self.sizes = torch.tensor(grid, device=device)  # [tiles, 2] height, width
+
+    def cut(self, picture: Tensor, first_row: int = 0, last_row: int | None = None) -> Tensor:
+        """[B, C, H, W] -> [B * tiles, C, T, T], of the given rows of tiles (all by default)."""
+        rows = self.rows[first_row:last_row]
+        tiles = picture[:, :, rows[:, :, None, None], self.columns]  # [B, C, R, T, Cols, T]
+        return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+    def join(self, tiles: Tensor) -> Tensor:
+        """[B * tiles, C, T, T] -> [B, C, H, W]."""
+        t, c = self.level.tile, tiles.shape[1]
+        grid = tiles.view(-1, len(self.rows), len(self.columns), c, t, t).permute(0, 3, 1, 4, 2, 5)
+        sheet = grid.reshape(-1, c, len(self.rows) * t, len(self.columns) * t)
+        return sheet[:, :, self.row_of][..., self.column_of]
+
+    def spread(self, per_tile: Tensor) -> Tensor:
+        """One number a tile [B * tiles] -> a picture [B, 1, H, W]."""
+        t = self.level.tile
+        grid = per_tile.view(-1, 1, len(self.rows), len(self.columns))
+        return grid[:, :, self.row_of // t][..., self.column_of // t]
+
+
+def _indices(lengths: list[int], tile: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Pixel of each place in each tile [parts, T], clamped to the tile; place of each pixel in the sheet of tiles."""
+    starts = torch.tensor([0, *lengths]).cumsum(0)[:-1]
+    places = torch.minimum(torch.arange(tile)[None], torch.tensor(lengths)[:, None] - 1)
+    back = torch.cat([torch.arange(n) + i * tile for i, n in enumerate(lengths)])
+    return (starts[:, None] + places).to(device), back.to(device)
+
+
+def halve(picture: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row and column repeated if odd."""
+    h, w = picture.shape[-2:]
+    return F.avg_pool2d(F.pad(picture, (0, w % 2, 0, h % 2), mode="replicate"), 2)
+
+
+def pyramid(picture: Tensor, count: int) -> list[Tensor]:
+    """The picture at `count` levels, coarse to fine."""
+    levels = [picture]
+    while len(levels) < count:
+        levels.append(halve(levels[-1]))
+    return levels[::-1]
+
+
+def double(picture: Tensor, width: int, height: int) -> Tensor:
+    """[B, C, h, w] -> [B, C, height, width]: bicubic to twice the size, cropped. Inverse of `halve` in position."""
+    larger = F.interpolate(picture, scale_factor=2, mode="bicubic", align_corners=False)
+    return larger[..., :height, :width]

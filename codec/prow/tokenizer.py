@@ -1,0 +1,271 @@
+"""The tokenizer: an ordered 1-D tokenizer of tiles, conditioned on the picture so far, anchored to a linear transform.
+
+Ordered 1-D tokens and tail drop follow One-D-Piece (arXiv:2501.10064), registers and nested dropout FlexTok
+(arXiv:2502.13967). Both corrections (of the coefficients before quantising, of the picture after the inverse
+transform) are zero in a new model, which therefore is a working transform codec.
+
+Shapes: B tiles, T tile side, P patches a tile, N tokens, K = 3 * T * T coefficients, W width. "Ranked" coefficients
+are in coding order: rank r is coefficient order[kind, r].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prow_kernels import prefix_attention
+
+from .anchor import Anchor
+from .config import KIND_NAMES, Config, step_size
+
+
+def step_tensor(indices: Tensor) -> Tensor:
+    """Quantiser steps of grid indices, same shape."""
+    table = torch.tensor([step_size(i) for i in range(64)], device=indices.device)
+    return table[indices]
+
+
+def pixel_scale(step: Tensor) -> Tensor:
+    """Grey levels that one unit of a network's output is worth at a quantiser step."""
+    return (step / 4).clamp(1, 24)
+
+
+def condition(step: Tensor, kind: int) -> Tensor:
+    """What a network is told about a pass: step [B] -> [B, 1 + kinds]."""
+    kinds = torch.zeros(len(step), len(KIND_NAMES), device=step.device)
+    kinds[:, kind] = 1
+    return torch.cat([(step.log2() / 3 - 1)[:, None], kinds], dim=1)
+
+
+def patchify(pixels: Tensor, patch: int) -> Tensor:
+    """[B, C, T, T] -> [B, P, C * patch * patch]."""
+    b, c, t, _ = pixels.shape
+    grid = pixels.view(b, c, t // patch, patch, t // patch, patch)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * patch * patch)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """[B, P, 3 * patch * patch] -> [B, 3, T, T]."""
+    b, p, _ = patches.shape
+    side = math.isqrt(p)
+    grid = patches.view(b, side, side, 3, patch, patch)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(b, 3, side * patch, side * patch)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x on memory; with counts, only on the first counts[b] entries of memory b."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, memory: Tensor, counts: Tensor | None = None) -> Tensor:
+        b, n, w = x.shape
+        q = self.q(x).view(b, n, self.heads, -1)
+        k, v = self.kv(memory).view(b, memory.shape[1], 2, self.heads, -1).unbind(2)  # [B, M, H, D]
+        if counts is None:
+            mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+            mixed = mixed.transpose(1, 2)
+        else:
+            mixed = prefix_attention(q, k, v, counts)
+        return self.out(mixed.reshape(b, n, w))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: self attention, optionally attention on a memory, MLP x4."""
+
+    def __init__(self, width: int, heads: int, *, self_attention: bool = True, memory: bool = False) -> None:
+        super().__init__()
+        self.norm_self = nn.LayerNorm(width) if self_attention else None
+        self.attend_self = Attention(width, heads) if self_attention else None
+        self.norm_memory = nn.LayerNorm(width) if memory else None
+        self.attend_memory = Attention(width, heads) if memory else None
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, counts: Tensor | None = None) -> Tensor:
+        if self.norm_self is not None and self.attend_self is not None:
+            h = self.norm_self(x)
+            x = x + self.attend_self(h, h)
+        if self.norm_memory is not None and self.attend_memory is not None:
+            assert memory is not None
+            x = x + self.attend_memory(self.norm_memory(x), memory, counts)
+        return x + self.mlp(self.norm_mlp(x))
+
+
+class PatchEmbed(nn.Module):
+    """Two pictures of a tile, the detail (in pixel scales) and the context, to P vectors that know step and kind."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.project = nn.Linear(2 * 3 * config.patch**2, config.width)
+        self.position = nn.Parameter(torch.randn((config.tile // config.patch) ** 2, config.width) * 0.02)
+        self.condition = nn.Linear(1 + len(KIND_NAMES), config.width)
+
+    def forward(self, detail: Tensor, context: Tensor, scale: Tensor, cond: Tensor) -> Tensor:
+        both = torch.cat([detail / scale[:, None, None, None], (context - 128) / 64], dim=1)
+        return self.project(patchify(both, self.patch)) + self.position + self.condition(cond)[:, None]
+
+
+class Encoder(nn.Module):
+    """Tile and context -> a correction of the ranked coefficients, in quantiser steps."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.token_dims = config.token_dims
+        self.embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.encoder_depth))
+        self.registers = nn.Parameter(torch.randn(config.tokens, config.width) * 0.02)
+        self.read = Block(config.width, config.heads, self_attention=False, memory=True)
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Parameter(torch.zeros(config.coefficients, config.width))  # a row per coefficient
+
+    def forward(self, tile: Tensor, context: Tensor, scale: Tensor, cond: Tensor, order: Tensor) -> Tensor:
+        x = self.embed(tile - context, context, scale, cond)  # [B, P, W]
+        for block in self.blocks:
+            x = block(x)
+        registers = self.registers + self.embed.condition(cond)[:, None]  # [B, N, W]
+        registers = self.norm(self.read(registers, x))
+        heads = self.head[order].split(self.token_dims)  # N of [dims, W]
+        return torch.cat([registers[:, n] @ head.T for n, head in enumerate(heads)], dim=1)  # [B, K]
+
+
+class Decoder(nn.Module):
+    """Received tokens, the anchor's picture and the context -> a correction of the picture, in grey levels."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.patch = config.patch
+        self.token_dims = config.token_dims
+        self.embed = PatchEmbed(config)
+        self.token_embed = nn.Parameter(torch.randn(config.coefficients, config.width) * 0.1)
+        self.token_position = nn.Parameter(torch.randn(config.tokens, config.width) * 0.02)
+        self.token_norm = nn.LayerNorm(config.width)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, memory=True) for _ in range(config.decoder_depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, 3 * config.patch**2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def embed_tokens(self, values: Tensor, order: Tensor) -> Tensor:
+        """Ranked integers [B, K] -> [B, N, W]."""
+        rows = self.token_embed[order].split(self.token_dims)
+        parts = torch.asinh(values).split(self.token_dims, dim=1)
+        tokens = torch.stack([p @ r for p, r in zip(parts, rows, strict=True)], dim=1)
+        return self.token_norm(tokens + self.token_position)
+
+    def forward(
+        self,
+        values: Tensor,
+        counts: Tensor,
+        anchored: Tensor,
+        context: Tensor,
+        cond: Tensor,
+        scale: Tensor,
+        order: Tensor,
+    ) -> Tensor:
+        tokens = self.embed_tokens(values, order)
+        x = self.embed(anchored - context, context, scale, cond)  # [B, P, W]
+        for block in self.blocks:
+            x = block(x, tokens, counts)
+        return unpatchify(self.head(self.norm(x)), self.patch) * scale[:, None, None, None]
+
+
+class LoopFilter(nn.Module):
+    """The convolutional network that ends a pass: it sees a whole level and returns it improved.
+
+    Works at half resolution (pixel unshuffle), residual, borders replicated.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.filter_width
+        self.reach = 2 * (sum(config.filter_dilations) + 2)  # px on each side that an output pixel can see
+        self.enter = nn.Conv2d(4 * 7, width, 3, padding=1, padding_mode="replicate")
+        self.condition = nn.Linear(1 + len(KIND_NAMES), width)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in config.filter_dilations
+        )
+        self.leave = nn.Conv2d(width, 4 * 3, 3, padding=1, padding_mode="replicate")
+        nn.init.zeros_(self.leave.weight)
+        assert self.leave.bias is not None
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, picture: Tensor, context: Tensor, received: Tensor, scale: Tensor, cond: Tensor) -> Tensor:
+        """picture, context [B, 3, H, W], received [B, 1, H, W] (share of tokens), scale [B] -> [B, 3, H, W]."""
+        h, w = picture.shape[-2:]
+        per_image = scale[:, None, None, None]
+        x = torch.cat([(picture - 128) / 64, (picture - context) / per_image, received], dim=1)
+        x = F.pad(x, (0, w % 2, 0, h % 2), mode="replicate")
+        x = self.enter(F.pixel_unshuffle(x, 2)) + self.condition(cond)[:, :, None, None]
+        for layer in self.layers:
+            x = x + layer(F.relu(x))
+        correction = F.pixel_shuffle(self.leave(F.relu(x)), 2)[..., :h, :w]
+        return picture + correction * per_image
+
+
+class Tokenizer(nn.Module):
+    """One network for every pass: anchor, encoder, decoder and loop filter."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.anchor = Anchor(config.tile)
+        if config.network:
+            self.encoder = Encoder(config)
+            self.decoder = Decoder(config)
+            self.filter = LoopFilter(config)
+
+    @property
+    def reach(self) -> int:
+        """How many px away the loop filter can see; even."""
+        return self.filter.reach if self.config.network else 0
+
+    def analyse(self, tile: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: int, order: Tensor) -> Tensor:
+        """What to quantise.
+
+        Args:
+            tile, context: [B, 3, T, T] grey levels. sizes: [B, 2] height and width of each tile. step: [B].
+            order: [K] coefficient of each rank for this kind.
+
+        Returns:
+            [B, K] ranked coefficients of (tile - context), corrected, in quantiser steps.
+        """
+        ranked = self.anchor(tile - context, sizes)[:, order] / step[:, None]
+        if self.config.network:
+            scale, cond = pixel_scale(step), condition(step, kind)
+            ranked = ranked + self.encoder(tile, context, scale, cond, order)
+        return ranked
+
+    def synthesise(
+        self, values: Tensor, counts: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: int, order: Tensor
+    ) -> Tensor:
+        """The picture of each tile before the loop filter.
+
+        Args:
+            values: [B, K] ranked integers, zero where not received. counts: [B] tokens received.
+            context, sizes, step, order: as in `analyse`.
+
+        Returns:
+            [B, 3, T, T] grey levels (meaningless outside each tile's own size).
+        """
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device)
+        anchored = context + self.anchor.inverse((values * step[:, None])[:, rank], sizes)
+        if not self.config.network:
+            return anchored
+        scale, cond = pixel_scale(step), condition(step, kind)
+        return anchored + self.decoder(values, counts, anchored, context, cond, scale, order)
+
+    def finish(self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int) -> Tensor:
+        """The loop filter: pictures [B, 3, H, W] and per-image step [B] -> the level as a reader sees it, 0 to 255."""
+        if self.config.network:
+            picture = self.filter(picture, context, received, pixel_scale(step), condition(step, kind))
+        return picture.clamp(0, 255)

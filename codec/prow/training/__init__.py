@@ -1,0 +1,1 @@
+"""Training of prow's models: `python -m prow.training --help`. Needs torch and the photos, nothing else."""

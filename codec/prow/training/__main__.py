@@ -1,0 +1,89 @@
+"""Command line of the training: `python -m prow.training --data DIR --config prow-small --minutes 90 --resume`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from ..config import CONFIGS
+from .evaluate import rd_figures, validation_images
+from .export import export
+from .trainer import Options, Trainer, log_line
+
+BOOTSTRAP_BATCHES = 60
+SAVE_EVERY_MINUTES = 3.0
+COLLECT_MINUTES = 3.0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m prow.training", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ (tars or pictures) and val/")
+    parser.add_argument("--config", choices=sorted(CONFIGS), default="prow-small")
+    parser.add_argument("--minutes", type=float, required=True, help="of training, all resumed runs together")
+    parser.add_argument("--out", type=Path, help="folder for state, log and weights (default runs/CONFIG)")
+    parser.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--pixels", type=int, default=8 * 128 * 128, help="px a batch")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--kappa", type=float, default=0.08, help="price of a bit in squared steps")
+    parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of statistics for the tables")
+    parser.add_argument("--export-only", action="store_true", help="write weights and tables of the saved state")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    out = args.out or Path("runs") / args.config
+    options = Options(
+        data=args.data / "train",
+        out=out,
+        config=args.config,
+        minutes=args.minutes,
+        pixels=args.pixels,
+        rate=args.rate,
+        kappa=args.kappa,
+        device=args.device,
+        bf16=args.bf16,
+        seed=args.seed if not args.resume else args.seed + int(time.time()),
+    )
+    trainer = Trainer(options)
+    if (args.resume or args.export_only) and trainer.state_file.exists():
+        trainer.load()
+    else:
+        trainer.bootstrap(BOOTSTRAP_BATCHES)
+    if not args.export_only and trainer.config.network:
+        train(trainer, args.data / "val")
+    trainer.collect(args.collect_minutes)
+    print(export(trainer.average, trainer.statistics, out, trainer.config))
+
+
+def train(trainer: Trainer, val: Path) -> None:
+    """Train until the minutes are used up; log every minute, save every few."""
+    options = trainer.options
+    options.out.mkdir(parents=True, exist_ok=True)
+    images = validation_images(val, 6, 384, trainer.device)
+    logged = saved = last = time.monotonic()
+    losses: list[float] = []
+    while trainer.minutes < options.minutes:
+        losses.append(trainer.train_step())
+        now = time.monotonic()
+        trainer.minutes, last = trainer.minutes + (now - last) / 60, now
+        if now - logged >= 60:
+            figures = rd_figures(trainer.average, images, trainer.statistics, options.kappa)
+            loss = sum(losses) / len(losses)
+            record = {"minutes": round(trainer.minutes, 2), "step": trainer.step, "loss": round(loss, 4), **figures}
+            log_line(options.out / "log.jsonl", record)
+            logged, losses = time.monotonic(), []
+        if now - saved >= 60 * SAVE_EVERY_MINUTES:
+            trainer.save()
+            saved = time.monotonic()
+    trainer.save()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A trained model as one safetensors file: weights in half precision, integer tables, config as metadata."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from ..config import Config
+from ..tables import Tables
+from ..tokenizer import Tokenizer
+from .statistics import Statistics
+
+
+def table_tensors(tables: Tables) -> dict[str, torch.Tensor]:
+    """The tables under the names that a model file gives them (SPEC section 6)."""
+    arrays = {"bank": tables.bank, "classes": tables.classes, "go": tables.go, "order": tables.order}
+    return {f"tables.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+
+
+def export(model: Tokenizer, statistics: Statistics, folder: Path, config: Config) -> Path:
+    """Write NAME.safetensors into a folder, whole or not at all, and return its path."""
+    tensors = {f"network.{k}": v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    tensors.update(table_tensors(statistics.tables()))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{config.name}.safetensors"
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary, metadata={"prow": config.to_json()})
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,149 @@
+"""All passes of a batch of pictures, as training and its evaluation run them: on policy, each pass on the picture
+that the passes before it left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..config import REFINE
+from ..geometry import Pass, passes
+from ..quantise import choose_prefix, keep_prefix, quantise
+from ..tiling import Tiling, double, pyramid
+from ..tokenizer import Tokenizer, step_tensor
+from .statistics import Statistics
+
+
+@dataclasses.dataclass
+class Result:
+    """What one pass gave: error [B] (mean square, grey levels), bits [B], loss (a scalar, zero without gradient)."""
+
+    step: Pass
+    error: Tensor
+    bits: Tensor
+    loss: Tensor
+    picture: Tensor  # [B, 3, H, W] of the pass's level
+
+
+@dataclasses.dataclass
+class Drop:
+    """Tail drop of a batch: the pass in which each picture's stream ends ([B], past the last: not at all)."""
+
+    last_pass: Tensor
+
+    @classmethod
+    def draw(cls, batch: int, count: int, device: torch.device) -> Drop:
+        ends = torch.randint(0, count, (batch,), device=device)
+        whole = torch.rand(batch, device=device) < 0.4
+        return cls(torch.where(whole, count, ends))
+
+    def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
+        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing after it."""
+        ends = self.last_pass.repeat_interleave(tiles)
+        uniform = (torch.rand(len(counts), device=counts.device) * (counts + 1)).long()
+        return torch.where(ends > index, counts, torch.where(ends == index, uniform, 0))
+
+
+def existing(sizes: Tensor, order: Tensor, tile: int) -> Tensor:
+    """Which ranks a tile of its size has: sizes [B, 2], order [K] -> bool [B, K]."""
+    row, column = order % tile**2 // tile, order % tile
+    return (row < sizes[:, :1]) & (column < sizes[:, 1:])
+
+
+def run_passes(
+    model: Tokenizer,
+    images: Tensor,
+    base: Tensor,
+    statistics: Statistics,
+    kappa: float,
+    *,
+    drop: Drop | None = None,
+    learn: bool = True,
+    refine: bool = True,
+) -> Iterator[Result]:
+    """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine."""
+    config = model.config
+    ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
+    plan = passes(images.shape[-1], images.shape[-2], config)
+    targets = pyramid(images, sum(p.kind != REFINE for p in plan))
+    picture = torch.full_like(targets[0], 128.0)
+    for index, step in enumerate(plan):
+        if step.kind == REFINE and not refine:
+            return
+        level, target = step.level, targets[min(index, len(targets) - 1)]
+        context = picture if step.kind == REFINE or index == 0 else double(picture, level.width, level.height)
+        grid = (base - step.shift).clamp(min=0)  # [B]
+        result = _run_pass(
+            model, step, index, target, context.clamp(0, 255), grid, statistics, kappa, drop, learn, ends
+        )
+        yield result
+        picture = result.picture.detach()
+
+
+def _run_pass(
+    model: Tokenizer,
+    step: Pass,
+    index: int,
+    target: Tensor,
+    context: Tensor,
+    grid: Tensor,
+    statistics: Statistics,
+    kappa: float,
+    drop: Drop | None,
+    learn: bool,
+    ends: Tensor,
+) -> Result:
+    tiling, order = Tiling(step.level, target.device), statistics.order[step.kind]
+    tiles, batch = step.level.tiles, len(target)
+    sizes, steps = tiling.sizes.repeat(batch, 1), grid.repeat_interleave(tiles)
+    delta, delta_tiles = step_tensor(grid), step_tensor(steps)
+    context_tiles = tiling.cut(context)
+    ratios = model.analyse(tiling.cut(target), context_tiles, sizes, delta_tiles, step.kind, order)
+
+    exists = existing(sizes, order, model.config.tile)
+    with torch.no_grad():
+        costs, go, stop = statistics.prices(step.kind, steps)
+        values, gains = quantise(ratios.detach(), costs, kappa)
+        values, gains = values * exists, gains * exists
+        last = ends_of(exists, ends)
+        counts = choose_prefix(gains, ends, go, stop, kappa, last)
+        alive = torch.ones_like(counts, dtype=torch.bool)
+        if drop is not None:
+            alive = (drop.last_pass >= index).repeat_interleave(tiles)
+        sent = _sent(exists, counts, ends)
+        if learn and alive.any():
+            statistics.add(step.kind, steps[alive], (values * sent)[alive], sent[alive], counts[alive], last[alive])
+        if drop is not None:
+            counts = drop.cut(counts, index, tiles)
+            sent = _sent(exists, counts, ends)
+        values = keep_prefix(values, counts, ends)
+
+    moves = (values != 0).float()  # corrections of what is not sent change nothing, so they get no gradient
+    received = values + (ratios - ratios.detach()) * moves
+    share = counts / model.config.tokens
+    painted = model.synthesise(received, counts, context_tiles, sizes, delta_tiles, step.kind, order)
+    picture = model.finish(tiling.join(painted), context, tiling.spread(share), delta, step.kind)
+
+    error = (picture - target).square().mean((1, 2, 3))  # [B]
+    relaxed = (costs.bits(ratios) * moves).view(batch, -1).sum(1)
+    per_pixel = 3 * step.level.width * step.level.height
+    weight = 1 / (error.detach() / delta.square() + 0.05)
+    loss = (weight * (error / delta.square() + kappa * relaxed / per_pixel)).mean()
+    flags = torch.cat([torch.zeros_like(go[:, :1]), go.cumsum(1)], 1).gather(1, counts[:, None])[:, 0]
+    flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)
+    bits = ((costs.bits(values) * sent).sum(1) + flags).view(batch, -1).sum(1)
+    return Result(step, error.detach(), bits.detach(), loss, picture)
+
+
+def ends_of(exists: Tensor, ends: Tensor) -> Tensor:
+    """How many tokens a tile can have: those up to its last existing rank, [B]."""
+    ranks = torch.arange(1, exists.shape[1] + 1, device=exists.device)
+    return torch.searchsorted(ends, (exists * ranks).amax(1)) + 1
+
+
+def _sent(exists: Tensor, counts: Tensor, ends: Tensor) -> Tensor:
+    kept = torch.cat([torch.zeros_like(ends[:1]), ends])[counts]
+    return exists & (torch.arange(exists.shape[1], device=exists.device) < kept[:, None])

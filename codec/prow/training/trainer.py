@@ -1,0 +1,212 @@
+"""The training loop: resumable, logs a JSON line a minute, writes weights and tables."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CONFIGS, Config
+from ..quantise import Costs
+from ..tokenizer import Tokenizer, step_tensor
+from . import loop
+from .data import Batches
+from .statistics import Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to train. `minutes` counts all runs of the same output folder together."""
+
+    data: Path
+    out: Path
+    config: str
+    minutes: float
+    pixels: int = 8 * 128 * 128  # px a batch
+    sides: tuple[int, ...] = (64, 128, 128, 128, 256)
+    rate: float = 2e-3
+    kappa: float = 0.08
+    average: float = 0.998  # EMA of the weights
+    device: str = "cpu"
+    bf16: bool = False
+    seed: int = 0
+
+
+class Trainer:
+    """State of a run: model, its moving average, optimiser, statistics, and how long it has trained."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.config: Config = CONFIGS[options.config]
+        self.device = torch.device(options.device)
+        torch.manual_seed(options.seed)
+        self.model = Tokenizer(self.config).to(self.device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.statistics = Statistics(self.config, self.device)
+        self.step, self.minutes = 0, 0.0
+        groups = self._groups(self.model)
+        self.optimiser = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98)) if groups else None
+        self.batches = Batches(options.data, options.pixels, options.sides, options.seed)
+
+    @staticmethod
+    def _groups(model: nn.Module) -> list[dict]:
+        matrices = [p for p in model.parameters() if p.ndim >= 2]
+        others = [p for p in model.parameters() if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+        return [g for g in groups if g["params"]]
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state_file(self) -> Path:
+        return self.options.out / "state.pt"
+
+    def save(self) -> None:
+        state = {
+            "config": self.config.to_json(),
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict() if self.optimiser else None,
+            "statistics": self.statistics.state(),
+            "step": self.step,
+            "minutes": self.minutes,
+        }
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_file.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.state_file)
+
+    def load(self) -> None:
+        state = torch.load(self.state_file, map_location=self.device, weights_only=True)
+        if state["config"] != self.config.to_json():
+            raise ValueError(f"{self.state_file} was trained with {state['config']}, this is {self.config.to_json()}")
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        if self.optimiser:
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.statistics.load(state["statistics"])
+        self.step, self.minutes = state["step"], state["minutes"]
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def images(self) -> Tensor:
+        batch = torch.from_numpy(self.batches.next().copy()).to(self.device)
+        return batch.permute(0, 3, 1, 2).float()
+
+    def base_steps(self, batch: int) -> Tensor:
+        """Base steps, mostly 16 to 724 grey levels: a small picture stands for the coarse levels of a large one."""
+        common = torch.randint(24, 47, (batch,), device=self.device)
+        rare = torch.randint(8, 56, (batch,), device=self.device)
+        return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
+
+    def bootstrap(self, batches: int) -> None:
+        """Order of the coefficients and first statistics, from the linear anchor alone."""
+        linear = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
+        energy = torch.zeros(self.statistics.order.shape, device=self.device)
+        generic = GenericPrices(self.config)
+        with torch.no_grad():
+            for _ in range(batches):
+                self._add_energy(linear, energy, generic)
+            self.statistics.order.copy_(energy.argsort(1, descending=True))
+            for _ in range(batches):
+                images = self.images()
+                for _result in loop.run_passes(linear, images, self.base_steps(len(images)), self.statistics, 0.08):
+                    pass
+                self.statistics.refresh()
+
+    def _add_energy(self, linear: Tokenizer, energy: Tensor, generic: GenericPrices) -> None:
+        """Adds to [kinds, K] each coefficient's mean energy in squared steps, none counting for more than 4."""
+
+        class Recorder(GenericPrices):
+            def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
+                energy[kind] += values.square().clamp(max=4).mean(0)
+
+        images = self.images()
+        recorder = Recorder(self.config)
+        for _result in loop.run_passes(linear, images, self.base_steps(len(images)), recorder, 0.05):  # type: ignore[arg-type]
+            pass
+
+    def train_step(self) -> float:
+        """One batch through all passes; returns the mean loss of a pass."""
+        assert self.optimiser is not None
+        images = self.images()
+        base = self.base_steps(len(images))
+        refine = self.step % 4 == 0
+        drop = loop.Drop.draw(len(images), 4, self.device)
+        total, count = 0.0, 0
+        self.statistics.decay(0.998)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
+            for result in loop.run_passes(
+                self.model, images, base, self.statistics, self.options.kappa, drop=drop, refine=refine
+            ):
+                result.loss.backward()
+                total, count = total + float(result.loss.detach()), count + 1
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.rate * self._schedule()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._update_average()
+        if self.step % 20 == 0:
+            self.statistics.refresh()
+        self.step += 1
+        return total / count
+
+    def _schedule(self) -> float:
+        """Warm-up over 100 steps, constant, then a linear fall over the last 40 % of the minutes."""
+        left = 1 - self.minutes / self.options.minutes
+        return min(1.0, (self.step + 1) / 100) * min(1.0, max(left, 0.0) / 0.4 + 0.03)
+
+    def _update_average(self) -> None:
+        weight = min(self.options.average, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(now, 1 - weight)
+
+    def collect(self, minutes: float) -> None:
+        """Fresh statistics of the averaged weights, without drop: what the tables are made of."""
+        self.statistics.decay(0.05)
+        until = time.monotonic() + 60 * minutes
+        with torch.no_grad():
+            while time.monotonic() < until:
+                images = self.images()
+                for _result in loop.run_passes(
+                    self.average, images, self.base_steps(len(images)), self.statistics, self.options.kappa
+                ):
+                    pass
+                self.statistics.refresh()
+
+
+class GenericPrices:
+    """Stands in for Statistics before there are any: the same price everywhere, coefficients in natural order."""
+
+    def __init__(self, config: Config) -> None:
+        self.order = torch.arange(config.coefficients).repeat(4, 1)
+        self.tokens = config.tokens
+
+    def prices(self, kind: int, steps: Tensor) -> tuple[Costs, Tensor, Tensor]:
+        flat = torch.ones(len(steps), 1)
+        flag = torch.full((len(steps), self.tokens), 0.01)
+        return Costs(0.01 * flat, 4.0 * flat, 1.5 * flat), flag, flag
+
+    def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
+        raise NotImplementedError
+
+
+def psnr(error: Tensor) -> Tensor:
+    """Mean square errors in squared grey levels -> dB."""
+    return 10 * (255**2 / error.clamp(min=1e-3)).log10()
+
+
+def log_line(path: Path, record: dict) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+__all__ = ["Options", "Trainer", "log_line", "psnr", "step_tensor"]

@@ -1,0 +1,115 @@
+"""Write the hostile vectors: `python -m format_spec.make_hostile` from the root of the repository.
+
+Each file of vectors/hostile/ breaks one rule of SPEC.md section 3. vectors/hostile.json tells for each the rule, the
+error class and a fragment of its message, and the stage that finds it: "parse" (the header alone) or "decode"
+(needs the list of models, the pixel limit, or the CRC). Bytes are put together here by hand, with no code of ours.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+VECTORS = Path(__file__).resolve().parent / "vectors"
+
+
+class Hostile(NamedTuple):
+    """One vector: file name without suffix, its bytes, and what a reader has to say about it."""
+
+    name: str
+    data: bytes
+    rule: str
+    error: str
+    message: str
+    stage: str = "parse"
+
+
+def with_crc(head: bytes, payload: bytes) -> bytes:
+    """`head` (all of the header before the CRC), a right CRC, `payload`."""
+    return head + binascii.crc_hqx(head + payload, 0xFFFF).to_bytes(2, "big") + payload
+
+
+def small(flags: int = 0x20, model: int = 2, payload: bytes = b"payload") -> bytes:
+    """A small-form file of 768 x 512 px."""
+    fields = 767 << 34 | 511 << 20 | len(payload)
+    return with_crc(bytes([0xF5, 0x70, flags, model]) + fields.to_bytes(6, "big"), payload)
+
+
+def large(width: int, height: int, payload: bytes = b"payload") -> bytes:
+    """A large-form file of model 2."""
+    fields = width - 1 << 48 | height - 1 << 32 | len(payload)
+    return with_crc(bytes([0xF5, 0x70, 0x30, 2]) + fields.to_bytes(8, "big"), payload)
+
+
+def header_vectors() -> list[Hostile]:
+    """Those that a parser refuses."""
+    noise = hashlib.shake_256(b"prow hostile vectors").digest(256)
+    wrong, cut = "wrong magic", "truncated header"
+    return [
+        Hostile("empty", b"", "R4", "HeaderError", cut),
+        Hostile("one_byte", b"\xf5", "R4", "HeaderError", "1 byte came, at least 12 wanted"),
+        Hostile("one_byte_bare", b"\x02", "R4", "HeaderError", "1 byte came, the width goes on"),
+        Hostile("truncated_header", small()[:11], "R4", "HeaderError", "11 bytes came, 12 wanted"),
+        Hostile("truncated_large_header", large(20000, 1)[:13], "R4", "HeaderError", "13 bytes came, 14 wanted"),
+        Hostile("truncated_bare_header", bytes([2, 0x80, 1, 0x80]), "R4", "HeaderError", "the height goes on"),
+        Hostile("wrong_magic", b"\xf5\x71" + small()[2:], "R1", "HeaderError", wrong),
+        Hostile("png", bytes.fromhex("89504e470d0a1a0a0000000d49484452"), "R1", "HeaderError", "a PNG file"),
+        Hostile("jpeg", bytes.fromhex("ffd8ffe000104a464946000101000001"), "R1", "HeaderError", "a JPEG file"),
+        Hostile("zeros", bytes(64), "R1", "HeaderError", wrong),
+        Hostile("utf8", "größe".encode()[2:], "R1", "HeaderError", wrong),
+        Hostile("random", b"\xb7" + noise, "R1", "HeaderError", wrong),
+        Hostile("version_0", small(flags=0x00), "R2", "VersionError", "0 came, 1 wanted"),
+        Hostile("version_7", small(flags=0xE0), "R2", "VersionError", "7 came, 1 wanted"),
+        Hostile("reserved_bits", small(flags=0x28), "R3", "HeaderError", "0x8 came, 0 wanted"),
+        Hostile("model_0", small(model=0), "R5", "HeaderError", "model id: 0 came"),
+        Hostile("width_65536", large(65_536, 1), "R6", "HeaderError", "width too large: 65,536"),
+        Hostile("height_65536", large(1, 65_536), "R6", "HeaderError", "height too large: 65,536"),
+        Hostile("bare_width_65536", bytes([2, 0xFF, 0xFF, 3, 0, 9]), "R6", "HeaderError", "width too large: 65,536"),
+        Hostile("varint_overlong", bytes([2, 0x80, 0x80, 0x80, 1, 0]), "R7", "HeaderError", "overlong width"),
+        Hostile("varint_non_canonical", bytes([2, 5, 0x83, 0, 9, 9]), "R8", "HeaderError", "non-canonical height"),
+    ]
+
+
+def decode_vectors() -> list[Hostile]:
+    """Those with a header that is in order, refused by a decoder."""
+    flipped = bytearray(small())
+    flipped[-1] ^= 0x01
+    webp = b"RIFF\x24\x00\x00\x00WEBPVP8 "  # 'R' is the bare model id 82
+    bare_absurd = bytes([2, 0xFE, 0xFF, 3, 0xFE, 0xFF, 3, 0x55])
+    return [
+        Hostile("damaged_crc", bytes(flipped), "R9", "DamagedError", "CRC", "decode"),
+        Hostile("absurd_size", large(65_535, 65_535, b"\x55"), "R11", "LimitError", "limit", "decode"),
+        Hostile("absurd_size_bare", bare_absurd, "R11", "LimitError", "limit", "decode"),
+        Hostile("unknown_model_200", small(model=200), "R10", "ModelError", "200", "decode"),
+        Hostile("text", b"Hello, prow!\n", "R10", "ModelError", "72", "decode"),
+        Hostile("webp", webp, "R10", "ModelError", "82", "decode"),
+    ]
+
+
+def hostile_vectors() -> list[Hostile]:
+    return header_vectors() + decode_vectors()
+
+
+def index(vectors: list[Hostile]) -> str:
+    """The text of hostile.json."""
+    rows = [{"file": f"{v.name}.bin", **v._asdict()} for v in vectors]
+    for row in rows:
+        del row["data"], row["name"]
+    return json.dumps(rows, indent=1) + "\n"
+
+
+def main() -> None:
+    folder = VECTORS / "hostile"
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = hostile_vectors()
+    for vector in vectors:
+        (folder / f"{vector.name}.bin").write_bytes(vector.data)
+    (VECTORS / "hostile.json").write_text(index(vectors))
+    print(f"{len(vectors)} hostile vectors written to {folder}")
+
+
+if __name__ == "__main__":
+    main()
