@@ -45,7 +45,7 @@ class Anchor(nn.Module):
         self.register_buffer("colour", COLOUR.clone(), persistent=False)
 
     def forward(self, pixels: Tensor, sizes: Tensor) -> Tensor:
-        """pixels [B, 3, T, T] and sizes [B, 2] (height, width) -> coefficients [B, 3 * T * T], zero where none exist."""
+        """pixels [B, 3, T, T], sizes [B, 2] (height, width) -> coefficients [B, 3 * T * T], zero where none exist."""
         rows, cols = self.bank[sizes[:, 0]], self.bank[sizes[:, 1]]  # [B, T, T] each
         planes = torch.einsum("ij,bjyx->biyx", self.colour, pixels)
         return (rows[:, None] @ planes @ cols[:, None].transpose(-1, -2)).flatten(1)

@@ -268,7 +268,8 @@ def _codec(name: str, device: str) -> Codec:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} came, torch cannot use it: {str(error).splitlines()[0]}") from None
-    return Codec(load(name), device)
+    model = load(name)
+    return Codec(model.network(device), model.tables)
 
 
 __all__ = [

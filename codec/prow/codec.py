@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from .config import REFINE, Config
 from .geometry import Level, Pass, passes
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
-from .registry import Model
 from .stream import Layout, PassTokens, Tokens, empty_tokens
 from .tables import Tables
 from .tiling import Tiling, double, pyramid
@@ -33,13 +33,20 @@ class Coded:
 
 
 class Codec:
-    """A model on a device."""
+    """A network, on whatever device it is, with its tables."""
 
-    def __init__(self, model: Model, device: str) -> None:
-        self.config: Config = model.config
-        self.tables: Tables = model.tables
-        self.network: Tokenizer = model.network(device)
-        self.device = torch.device(device)
+    def __init__(self, network: Tokenizer, tables: Tables) -> None:
+        self.config: Config = network.config
+        self.tables, self.network = tables, network
+        self.device = network.anchor.bank.device
+
+    @cached_property
+    def linear(self) -> Codec:
+        """The same tables without the network: a quick estimate of what the network would send."""
+        if not self.config.network:
+            return self
+        anchor = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
+        return Codec(anchor, self.tables)
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
@@ -157,7 +164,7 @@ class Codec:
         return torch.from_numpy(self.tables.order[kind].astype(np.int64)).to(self.device)
 
     def _prices(self, kind: int, grid: int) -> tuple[Costs, Tensor, Tensor]:
-        bits = torch.from_numpy(self.tables.bits[self.tables.classes[kind, grid]]).to(self.device)  # [K, 3]
+        bits = torch.from_numpy(self.tables.bits[self.tables.price_classes[kind, grid]]).to(self.device)  # [K, 3]
         go, stop = (torch.from_numpy(b).to(self.device)[None] for b in self.tables.flag_bits(kind, grid))
         return Costs(*bits.T[:, None]), go, stop
 

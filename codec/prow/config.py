@@ -36,6 +36,7 @@ class Config:
     octave_shift: int = 4  # each octave below full resolution uses a step this many grid indices finer
     refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
     network: bool = True  # False: the linear anchor alone
+    contexts: bool = True  # False: tables by rank alone
     patch: int = 4  # px
     width: int = 96
     heads: int = 3
@@ -47,6 +48,8 @@ class Config:
     def __post_init__(self) -> None:
         if sum(self.token_dims) != self.coefficients:
             raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
+        if min(self.token_dims) < 1 or min(self.octave_shift, *self.refine_shifts, 0) < 0:
+            raise ValueError(f"config {self.name} has an empty token or a pass with a step above the base step")
         if self.tile % self.patch or self.width % self.heads:
             raise ValueError(f"tile {self.tile} / patch {self.patch} or width {self.width} / heads {self.heads} is odd")
 
@@ -73,8 +76,9 @@ CONFIGS = {
     "anchor": Config(
         name="anchor",
         model_id=1,
-        description="the linear anchor alone, no network: the floor that benchmarks compare with",
+        description="the linear anchor alone, no network, no contexts: the floor that benchmarks compare with",
         network=False,
+        contexts=False,
     ),
     "prow-small": Config(name="prow-small", model_id=2, description="the default: 0.8 M parameters, for CPUs"),
     # For tests: the same code at toy size. Never shipped.

@@ -1,8 +1,9 @@
 """Rate control: the base step and the cut that make a stream of an exact size.
 
-A stream's size falls smoothly as the base step grows, so the finest step whose stream still reaches the budget is
-found by a bracketing search in the logarithm of the size; what sticks out is cut off. Nothing is lost by the cut
-but the last integers of the last pass: any prefix of a stream is a stream.
+A stream's size falls smoothly as the base step grows, so the coarsest step whose stream still reaches the budget is
+found by a bracketing search in the logarithm of the size, first with the linear anchor alone, which is quick, then
+with the network near the step found. What sticks out is cut off. Nothing is lost by the cut but the last integers
+of the last pass: any prefix of a stream is a stream.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .codec import Codec
 from .config import STEPS
 from .stream import Tokens, read, trim, write
 
-FINEST, COARSEST = 8, 63  # base steps that an encoder uses: 1 to 13,777 grey levels
+FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
@@ -40,16 +41,18 @@ def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
 
 def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
     """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
-    search = _Search(codec, pixels)
-    base = search.finest_reaching(room)
+    linear = _Sizes(codec.linear, pixels)
+    guess = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
+    sizes = _Sizes(codec, pixels)
+    base = _coarsest_reaching(sizes, room, FINEST if guess is None else guess)
     if base is not None:
-        return _cut(codec, search.streams[base][1], search.streams[base][0], room)
+        tokens, whole = sizes.streams[base]
+        return _cut(codec, whole, tokens, room)
     tokens = codec.encode(pixels, FINEST, refine=True).tokens
     whole = write(tokens, codec.config, codec.tables)
     if len(whole) >= room:
         return _cut(codec, whole, tokens, room)
-    trimmed = trim(whole, tokens, codec.config, codec.tables)
-    return Stream(trimmed, tokens, exhausted=True)
+    return Stream(trim(whole, tokens, codec.config, codec.tables), tokens, exhausted=True)
 
 
 def _cut(codec: Codec, whole: bytes, tokens: Tokens, room: int) -> Stream:
@@ -58,31 +61,35 @@ def _cut(codec: Codec, whole: bytes, tokens: Tokens, room: int) -> Stream:
     return Stream(content, received)
 
 
-class _Search:
-    """Streams of one picture at the base steps tried so far."""
+class _Sizes:
+    """Sizes of the natural streams of one picture, by base step; each is encoded once."""
 
     def __init__(self, codec: Codec, pixels: np.ndarray) -> None:
         self.codec, self.pixels = codec, pixels
         self.streams: dict[int, tuple[Tokens, bytes]] = {}
 
-    def size(self, base: int) -> int:
+    def __call__(self, base: int) -> int:
         if base not in self.streams:
             tokens = self.codec.encode(self.pixels, base).tokens
             self.streams[base] = tokens, write(tokens, self.codec.config, self.codec.tables)
         return len(self.streams[base][1])
 
-    def finest_reaching(self, room: int) -> int | None:
-        """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
-        low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
-        at, size, pixels = _TYPICAL
-        guess = at - math.log(room / size * pixels / (self.pixels.shape[0] * self.pixels.shape[1])) / _GROWTH
-        while high - low > 1:
-            base = min(max(round(guess), low + 1), high - 1)
-            reached = self.size(base)
-            low, high = (base, high) if reached >= room else (low, base)
-            guess = base + math.log(max(reached, 1) / room) / _GROWTH
-            guess = math.floor(guess) if reached >= room else math.ceil(guess) - 1
-        return low if low >= FINEST else None
+
+def _typical_base(room: int, pixels: int) -> float:
+    at, size, area = _TYPICAL
+    return at - math.log(room / size * area / pixels) / _GROWTH
+
+
+def _coarsest_reaching(sizes: _Sizes, room: int, guess: float) -> int | None:
+    """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
+    low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
+    while high - low > 1:
+        base = min(max(round(guess), low + 1), high - 1)
+        size = sizes(base)
+        low, high = (base, high) if size >= room else (low, base)
+        further = math.log(max(size, 1) / room) / _GROWTH
+        guess = base + (math.floor(further) if size >= room else math.ceil(further) - 1)
+    return low if low >= FINEST else None
 
 
 assert STEPS > COARSEST

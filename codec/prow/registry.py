@@ -1,4 +1,4 @@
-"""The models in the package: which there are, and how to load one (SPEC section 6). No torch until weights are asked for."""
+"""The models in the package: which there are, and how to load one (SPEC section 6). torch is for the network alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "anchor"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
-_DTYPES = {"I32": np.dtype("<i4"), "U16": np.dtype("<u2")}
+_DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
 
 
 @dataclasses.dataclass(frozen=True)

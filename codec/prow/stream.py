@@ -15,6 +15,7 @@ import numpy as np
 from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
 
 from .config import STEPS, Config
+from .contexts import PassContext, groups
 from .geometry import Level, Pass, passes
 from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
 
@@ -74,10 +75,9 @@ class Layout:
         """bool [tiles, K]: the ranks that each tile has."""
         return self._exists[self._kind]
 
-    def positions(self, tiles: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rank and tile of each integer of a token, rank by rank: two int arrays of equal length."""
-        start = self.ends[token - 1] if token else 0
-        exists = self._exists[self._kind[tiles], start : self.ends[token]]
+    def positions(self, tiles: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rank and tile of each integer at ranks start to end - 1, rank by rank: two int arrays of equal length."""
+        exists = self._exists[self._kind[tiles], start:end]
         rank, which = np.nonzero(exists.T)
         return rank + start, tiles[which]
 
@@ -94,6 +94,11 @@ class _Writer:
         for i in range(0, len(symbols), _BATCH):
             rows = self.tables.probabilities[classes[i : i + _BATCH]]
             self.coder.encode(symbols[i : i + _BATCH], _FAMILY, rows)
+
+    def flags(self, flags: np.ndarray, classes: np.ndarray) -> None:
+        for i in range(0, len(flags), _BATCH):
+            rows = self.tables.flag_probabilities[classes[i : i + _BATCH]]
+            self.coder.encode(flags[i : i + _BATCH].astype(np.int32), _FAMILY, rows)
 
     def choices(self, choices: np.ndarray, frequencies: np.ndarray) -> None:
         if len(choices):
@@ -118,27 +123,35 @@ def write(tokens: Tokens, config: Config, tables: Tables) -> bytes:
     if tokens.base is None:
         return b""
     writer.choices(np.array([tokens.base]), _UNIFORM_STEPS)
+    known = None
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
-        _write_pass(writer, step, step.step_index(tokens.base), part, config)
+        known = _write_pass(writer, step, step.step_index(tokens.base), part, config, known)
     return writer.bytes()
 
 
-def _write_pass(writer: _Writer, step: Pass, grid: int, part: PassTokens, config: Config) -> None:
-    tables = writer.tables
-    layout = Layout(step.level, config, tables.order[step.kind])
-    classes, go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
+def _write_pass(
+    writer: _Writer, step: Pass, grid: int, part: PassTokens, config: Config, below: PassContext | None
+) -> PassContext:
+    layout = Layout(step.level, config, writer.tables.order[step.kind])
+    known = PassContext(step, grid, config, writer.tables, below)
     active = np.arange(step.level.tiles)
     for token in range(config.tokens):
         active = active[layout.last[active] > token]
         if not len(active):
-            return
+            break
         flags = part.counts[active] > token
-        writer.choices(flags, np.array([TOTAL - go[token], go[token]]))
+        writer.flags(flags, known.flag_classes(token, active))
         active = active[flags]
-        rank, tile = layout.positions(active, token)
-        symbols, raw, bits = to_symbols(part.values[tile, rank])
-        writer.symbols(symbols, classes[rank])
-        writer.choices(_split_bits(raw, bits), _BIT)
+        known.go_on(token, active)
+        extra = []
+        for start, end in groups(config, token):
+            rank, tile = layout.positions(active, start, end)
+            symbols, raw, bits = to_symbols(part.values[tile, rank])
+            writer.symbols(symbols, known.classes(token, rank, tile))
+            known.update(rank, tile, symbols)
+            extra.append(_split_bits(raw, bits))
+        writer.choices(np.concatenate(extra), _BIT)
+    return known
 
 
 def _split_bits(raw: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -174,9 +187,15 @@ class _Reader:
         self.coders = [coding.queue.RangeDecoder(w) for w in words]
 
     def symbols(self, classes: np.ndarray) -> np.ndarray:
+        return self._many(self.tables.probabilities, classes)
+
+    def flags(self, classes: np.ndarray) -> np.ndarray:
+        return self._many(self.tables.flag_probabilities, classes)
+
+    def _many(self, probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
         parts = []
         for i in range(0, len(classes), _BATCH):
-            rows = self.tables.probabilities[classes[i : i + _BATCH]]
+            rows = probabilities[classes[i : i + _BATCH]]
             try:
                 parts.append(self._both(lambda c, r: c.decode(_FAMILY, r), rows))
             except _Ended as end:
@@ -224,56 +243,82 @@ def read(data: bytes, width: int, height: int, model_id: int, config: Config, ta
         base = int(reader.choices(1, _UNIFORM_STEPS)[0])
     except _Ended:
         return Tokens(width, height, model_id, None, tuple(empty_tokens(p.level, config) for p in plan))
-    parts, ended = [], False
+    parts, ended, known = [], False, None
     for step in plan:
         part = empty_tokens(step.level, config)
         if not ended:
             try:
-                _read_pass(reader, step, step.step_index(base), part, config)
+                known = _read_pass(reader, step, step.step_index(base), part, config, known)
             except _Ended:
                 ended = True
         parts.append(part)
     return Tokens(width, height, model_id, base, tuple(parts))
 
 
-def _read_pass(reader: _Reader, step: Pass, grid: int, part: PassTokens, config: Config) -> None:
-    tables = reader.tables
-    layout = Layout(step.level, config, tables.order[step.kind])
-    classes, go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
+def _read_pass(
+    reader: _Reader, step: Pass, grid: int, part: PassTokens, config: Config, below: PassContext | None
+) -> PassContext:
+    layout = Layout(step.level, config, reader.tables.order[step.kind])
+    known = PassContext(step, grid, config, reader.tables, below)
     active = np.arange(step.level.tiles)
     for token in range(config.tokens):
         active = active[layout.last[active] > token]
         if not len(active):
-            return
-        flags = reader.choices(len(active), np.array([TOTAL - go[token], go[token]]))
+            break
+        flags = reader.flags(known.flag_classes(token, active))
         active = active[flags == 1]
-        rank, tile = layout.positions(active, token)
-        try:
-            symbols = reader.symbols(classes[rank])
-        except _Ended as end:
-            _store(part, token, rank, tile, end.symbols, None)
-            raise
-        try:
-            bits = reader.choices(int(raw_bit_counts(symbols).sum()), _BIT)
-        except _Ended as end:
-            _store(part, token, rank, tile, symbols, end.symbols)
-            raise
-        _store(part, token, rank, tile, symbols, bits)
+        known.go_on(token, active)
+        _read_token(reader, layout, known, part, config, token, active)
         part.counts[active] = token + 1
+    return known
+
+
+def _read_token(
+    reader: _Reader,
+    layout: Layout,
+    known: PassContext,
+    part: PassTokens,
+    config: Config,
+    token: int,
+    active: np.ndarray,
+) -> None:
+    """Read a token of all active tiles into its place; _Ended after storing what there is of it."""
+    ranks, tiles, found = [], [], []
+    bits: np.ndarray | None = None
+    try:
+        for start, end in groups(config, token):
+            rank, tile = layout.positions(active, start, end)
+            ranks.append(rank)
+            tiles.append(tile)
+            symbols = reader.symbols(known.classes(token, rank, tile))
+            found.append(symbols)
+            known.update(rank, tile, symbols)
+        bits = reader.choices(int(raw_bit_counts(np.concatenate(found)).sum()), _BIT)
+    except _Ended as end:
+        if len(found) < len(ranks):
+            found.append(end.symbols)
+        else:
+            bits = end.symbols
+        raise
+    finally:
+        if ranks:
+            _store(part, token, np.concatenate(ranks), np.concatenate(tiles), np.concatenate(found), bits)
 
 
 def _store(
     part: PassTokens, token: int, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray, bits: np.ndarray | None
 ) -> None:
-    """Write integers into their places. Raw bits that were not received read as 1, 0, 0, ...: the middle."""
+    """Write integers into their places. Missing raw bits of an integer read as 1, 0, 0, ...: the middle."""
     counts = raw_bit_counts(symbols)
     large = counts[counts > 0]
     shift = _descending(large)
     owner = np.repeat(np.arange(len(large)), large)
-    filled = (shift == large[owner] - 1).astype(np.int32)
     received = 0 if bits is None else len(bits)
+    filled = np.zeros(len(owner), np.int32)
     if bits is not None:
         filled[:received] = bits
+    missing = np.arange(len(owner)) >= received
+    filled[missing & ((shift == large[owner] - 1) | (np.arange(len(owner)) == received))] = 1
     raw = np.zeros(len(symbols), np.int32)
     raw[counts > 0] = np.bincount(owner, filled << shift, minlength=len(large)).astype(np.int32)
     part.values[tile[: len(symbols)], rank[: len(symbols)]] = from_symbols(symbols, raw)
@@ -282,17 +327,27 @@ def _store(
 
 
 def trim(data: bytes, tokens: Tokens, config: Config, tables: Tables) -> bytes:
-    """The shortest prefix of a stream that still reads as the same tokens (trailing stop flags are not needed)."""
+    """The shortest bytes near a stream that read as the same tokens.
 
-    def same(n: int) -> bool:
-        got = read(data[:n], tokens.width, tokens.height, tokens.model_id, config, tables)
+    Trailing stop flags are not needed; of the rest, n bytes serve if the stream's first n bytes do, or the next
+    larger number of n bytes does (the coder likes to end at the very start of its interval).
+    """
+
+    def same(part: bytes) -> bool:
+        got = read(part, tokens.width, tokens.height, tokens.model_id, config, tables)
         return got.base == tokens.base and all(
             np.array_equal(a.counts, b.counts) and np.array_equal(a.values, b.values)
             for a, b in zip(got.passes, tokens.passes, strict=True)
         )
 
-    low, high = 0, len(data)
+    def fit(n: int) -> bytes | None:
+        head = int.from_bytes(data[:n], "big")
+        parts = (number.to_bytes(n, "big") for number in (head, head + 1) if number < 256**n)
+        return next((part for part in parts if same(part)), None)
+
+    low, high, best = 0, len(data), data
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if same(middle) else (middle + 1, high)
-    return data[:low]
+        found = fit(middle)
+        low, high, best = (middle + 1, high, best) if found is None else (low, middle, found)
+    return best

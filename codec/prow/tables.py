@@ -16,6 +16,7 @@ TOTAL = 2**24  # every table's frequencies sum to this
 DIRECT = 8  # magnitudes below have a symbol of their own, larger ones share two symbols an octave, then raw bits
 SYMBOLS = 63
 MAX_MAGNITUDE = 2**15 - 1
+NEAR_BINS, TILE_BINS, AROUND = 12, 16, 5  # sizes of the context features (`prow.contexts`)
 
 
 def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -50,27 +51,51 @@ class Tables:
     """All integers that a model's entropy coding rests on.
 
     Attributes:
-        bank: int32 [C, 63], frequencies of the symbols in each table class, at least 1, rows sum to 2**24.
-        classes: uint16 [kinds, STEPS, K], table class of each rank.
-        go: int32 [kinds, STEPS, N], frequency of "continue" before each token, 1 to 2**24 - 1.
+        bank: int32 [C, 63], frequencies of the symbols in each table class, at least 1, rows sum to 2**24;
+            classes in order of the probability of 0.
+        classes: uint8 [kinds, STEPS, K], table class of each rank before any context.
+        near: int8 [kinds, N, 12, 12], shift of the class by the activity near a coefficient, in its own tile and
+            in the four around; tile: int8 [kinds, N, 16], by that of its tile so far; below: int8 [kinds, N, 16],
+            by that of the tile below it in the pass before.
+        odds: int32 [O], frequency of "continue" in each odds class, 1 to 2**24 - 1, rising.
+        go: uint8 [kinds, STEPS, N], odds class of the flag before each token; flag_around: int8 [kinds, N, 5, 16],
+            its shift by how many tiles around went this far and by the tile below; flag_own: int8 [kinds, N, 16].
         order: int32 [kinds, K], coefficient (channel * T * T + row * T + column) of each rank.
+        price_classes, price_go: like classes and go, but the best ones if there were no contexts: what an encoder
+            weighs its choices with. A reader does not need them.
     """
 
     bank: np.ndarray
     classes: np.ndarray
+    near: np.ndarray
+    tile: np.ndarray
+    below: np.ndarray
+    odds: np.ndarray
     go: np.ndarray
+    flag_around: np.ndarray
+    flag_own: np.ndarray
     order: np.ndarray
+    price_classes: np.ndarray
+    price_go: np.ndarray
 
     def __post_init__(self) -> None:
         if not (self.bank.min() >= 1 and np.all(self.bank.sum(1, dtype=np.int64) == TOTAL)):
             raise ValueError("a frequency table does not sum to 2**24 or holds a zero")
-        if self.classes.max() >= len(self.bank) or self.go.min() < 1 or self.go.max() >= TOTAL:
-            raise ValueError("a table class or a continue frequency is out of range")
+        classes = max(self.classes.max(), self.price_classes.max())
+        if classes >= len(self.bank) or max(self.go.max(), self.price_go.max()) >= len(self.odds):
+            raise ValueError("a table class or an odds class is out of range")
+        if self.odds.min() < 1 or self.odds.max() >= TOTAL:
+            raise ValueError("a continue frequency is out of range")
 
     @cached_property
     def probabilities(self) -> np.ndarray:
         """float32 [C, 63]: what constriction takes for exactly these frequencies (each minus one, unnormalised)."""
         return (self.bank - 1).astype(np.float32)
+
+    @cached_property
+    def flag_probabilities(self) -> np.ndarray:
+        """float32 [O, 2]: the same for the flags, stop and continue."""
+        return (np.stack([TOTAL - self.odds, self.odds], axis=1) - 1).astype(np.float32)
 
     @cached_property
     def bits(self) -> np.ndarray:
@@ -80,16 +105,29 @@ class Tables:
 
     def flag_bits(self, kind: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Bits of continue and of stop before each token, float32 [N] each."""
-        p = self.go[kind, step] / TOTAL
+        p = self.odds[self.price_go[kind, step]] / TOTAL
         return (-np.log2(p)).astype(np.float32), (-np.log2(1 - p)).astype(np.float32)
 
 
 def check_shapes(tables: Tables, config: Config) -> None:
     """Raise ValueError if tables and config do not belong together."""
     kinds, k, n = len(KIND_NAMES), config.coefficients, config.tokens
-    wanted = {"classes": (kinds, STEPS, k), "go": (kinds, STEPS, n), "order": (kinds, k)}
+    wanted = {
+        "classes": (kinds, STEPS, k),
+        "near": (kinds, n, NEAR_BINS, NEAR_BINS),
+        "tile": (kinds, n, TILE_BINS),
+        "below": (kinds, n, TILE_BINS),
+        "go": (kinds, STEPS, n),
+        "flag_around": (kinds, n, AROUND, TILE_BINS),
+        "flag_own": (kinds, n, TILE_BINS),
+        "order": (kinds, k),
+        "price_classes": (kinds, STEPS, k),
+        "price_go": (kinds, STEPS, n),
+    }
     for name, shape in wanted.items():
         if getattr(tables, name).shape != shape:
             raise ValueError(f"table {name} is {getattr(tables, name).shape}, config {config.name} wants {shape}")
+    if any(set(order.tolist()) != set(range(k)) for order in tables.order):
+        raise ValueError("a table order is no permutation of the coefficients")
     if tables.bank.shape[1] != SYMBOLS:
         raise ValueError(f"table bank has {tables.bank.shape[1]} symbols, the format wants {SYMBOLS}")

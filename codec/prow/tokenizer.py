@@ -105,13 +105,16 @@ class PatchEmbed(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.patch = config.patch
-        self.project = nn.Linear(2 * 3 * config.patch**2, config.width)
+        self.project = nn.Linear(2 * 3 * config.patch**2 + 3, config.width)
         self.position = nn.Parameter(torch.randn((config.tile // config.patch) ** 2, config.width) * 0.02)
         self.condition = nn.Linear(1 + len(KIND_NAMES), config.width)
 
     def forward(self, detail: Tensor, context: Tensor, scale: Tensor, cond: Tensor) -> Tensor:
-        both = torch.cat([detail / scale[:, None, None, None], (context - 128) / 64], dim=1)
-        return self.project(patchify(both, self.patch)) + self.position + self.condition(cond)[:, None]
+        mean = F.avg_pool2d(context, self.patch)  # [B, 3, T / patch, T / patch]
+        local = context - F.interpolate(mean, scale_factor=self.patch, mode="nearest")
+        both = patchify(torch.cat([detail, local], dim=1) / scale[:, None, None, None], self.patch)
+        x = torch.cat([both, (mean.flatten(2).transpose(1, 2) - 128) / 64], dim=2)
+        return self.project(x) + self.position + self.condition(cond)[:, None]
 
 
 class Encoder(nn.Module):
@@ -188,7 +191,7 @@ class LoopFilter(nn.Module):
         super().__init__()
         width = config.filter_width
         self.reach = 2 * (sum(config.filter_dilations) + 2)  # px on each side that an output pixel can see
-        self.enter = nn.Conv2d(4 * 7, width, 3, padding=1, padding_mode="replicate")
+        self.enter = nn.Conv2d(4 * 10, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
         self.layers = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in config.filter_dilations
@@ -202,7 +205,9 @@ class LoopFilter(nn.Module):
         """picture, context [B, 3, H, W], received [B, 1, H, W] (share of tokens), scale [B] -> [B, 3, H, W]."""
         h, w = picture.shape[-2:]
         per_image = scale[:, None, None, None]
-        x = torch.cat([(picture - 128) / 64, (picture - context) / per_image, received], dim=1)
+        local = F.avg_pool2d(picture, 9, stride=1, padding=4, count_include_pad=False)
+        detail = [(picture - local) / per_image, (picture - context) / per_image]
+        x = torch.cat([*detail, (local - 128) / 64, received], dim=1)
         x = F.pad(x, (0, w % 2, 0, h % 2), mode="replicate")
         x = self.enter(F.pixel_unshuffle(x, 2)) + self.condition(cond)[:, :, None, None]
         for layer in self.layers:

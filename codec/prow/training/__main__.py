@@ -11,6 +11,7 @@ import torch
 from ..config import CONFIGS
 from .evaluate import rd_figures, validation_images
 from .export import export
+from .finish import fit_tables
 from .trainer import Options, Trainer, log_line
 
 BOOTSTRAP_BATCHES = 60
@@ -27,7 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
-    parser.add_argument("--pixels", type=int, default=8 * 128 * 128, help="px a batch")
+    parser.add_argument("--pixels", type=int, default=4 * 128 * 128, help="px a batch")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--kappa", type=float, default=0.08, help="price of a bit in squared steps")
     parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of statistics for the tables")
@@ -59,7 +60,10 @@ def main() -> None:
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
     trainer.collect(args.collect_minutes)
-    print(export(trainer.average, trainer.statistics, out, trainer.config))
+    trainer.save()
+    first, contexts = trainer.statistics.tables(), trainer.config.contexts
+    tables = fit_tables(trainer.average.cpu(), first, options.data, args.collect_minutes, contexts=contexts)
+    print(export(trainer.average, tables, out, trainer.config))
 
 
 def train(trainer: Trainer, val: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -12,19 +13,18 @@ from safetensors.torch import save_file
 from ..config import Config
 from ..tables import Tables
 from ..tokenizer import Tokenizer
-from .statistics import Statistics
 
 
 def table_tensors(tables: Tables) -> dict[str, torch.Tensor]:
     """The tables under the names that a model file gives them (SPEC section 6)."""
-    arrays = {"bank": tables.bank, "classes": tables.classes, "go": tables.go, "order": tables.order}
-    return {f"tables.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    arrays = {f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)}
+    return {f"tables.{name}": torch.from_numpy(np.array(a)) for name, a in arrays.items()}
 
 
-def export(model: Tokenizer, statistics: Statistics, folder: Path, config: Config) -> Path:
+def export(model: Tokenizer, tables: Tables, folder: Path, config: Config) -> Path:
     """Write NAME.safetensors into a folder, whole or not at all, and return its path."""
     tensors = {f"network.{k}": v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    tensors.update(table_tensors(statistics.tables()))
+    tensors.update(table_tensors(tables))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{config.name}.safetensors"
     temporary = path.with_suffix(".tmp")

@@ -37,7 +37,7 @@ class Drop:
     @classmethod
     def draw(cls, batch: int, count: int, device: torch.device) -> Drop:
         ends = torch.randint(0, count, (batch,), device=device)
-        whole = torch.rand(batch, device=device) < 0.4
+        whole = torch.rand(batch, device=device) < 0.75
         return cls(torch.where(whole, count, ends))
 
     def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
@@ -79,6 +79,8 @@ def run_passes(
         result = _run_pass(
             model, step, index, target, context.clamp(0, 255), grid, statistics, kappa, drop, learn, ends
         )
+        share = step.level.width * step.level.height / (images.shape[-1] * images.shape[-2])
+        result.loss = result.loss * share**0.5  # the gradient of a small level is noisier, by as much
         yield result
         picture = result.picture.detach()
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..config import KIND_NAMES, STEPS, Config
 from ..quantise import Costs
-from ..tables import DIRECT, SYMBOLS, TOTAL, Tables
+from ..tables import AROUND, DIRECT, NEAR_BINS, SYMBOLS, TILE_BINS, TOTAL, Tables
 
-ZERO_LOGITS = np.arange(-5.0, 9.01, 0.25)  # the bank's grid: probability of 0 as a logit ...
-MEAN_SIZES = 1 + np.geomspace(0.01, 500, 32)  # ... and mean magnitude of what is not 0
+ZERO_LOGITS = np.arange(-6.0, 9.01, 0.15)  # the bank: a class per logit of the probability of 0
+GO_LOGITS = np.arange(-9.0, 9.01, 0.2)  # the odds: a class per logit of the probability of continue
 
 
 class Statistics:
@@ -73,23 +73,35 @@ class Statistics:
         zero = (1 - nonzero / sent).clamp(0.005, 0.9999)
         size = (total / nonzero).clamp(1.01, 500)
         asked, went = torch.stack([_smooth(f, _NEAR) + 0.001 * _smooth(f, _FAR) for f in self.flags])
-        go = ((went + 0.02) / (asked + 0.04)).clamp(0.002, 0.998)
+        go = ((went + 0.02) / (asked + 0.04)).clamp(0.0002, 0.9998)
         return zero, size, go
 
     def tables(self) -> Tables:
-        """The integer tables of a model with these statistics."""
+        """Integer tables with these statistics, without any context: the class closest to each rank's own."""
         zero, size, go = (t.double().cpu().numpy() for t in self._fit())
-        logits = np.log(zero / (1 - zero))
-        first = np.rint((logits - ZERO_LOGITS[0]) / (ZERO_LOGITS[1] - ZERO_LOGITS[0]))
-        first = np.clip(first, 0, len(ZERO_LOGITS) - 1).astype(int)
-        steps = np.log(MEAN_SIZES[1:] - 1)
-        second = np.searchsorted((steps + np.log(MEAN_SIZES[:-1] - 1)) / 2, np.log(size - 1))
-        used, classes = np.unique(first * len(MEAN_SIZES) + second, return_inverse=True)
-        pairs = [divmod(int(c), len(MEAN_SIZES)) for c in used]
-        bank = np.stack([_frequencies(float(ZERO_LOGITS[a]), float(MEAN_SIZES[b])) for a, b in pairs])
-        flags = np.clip(np.rint(go * TOTAL), 1, TOTAL - 1).astype(np.int32)
+        ratios = np.array([tail_ratio(logit) for logit in ZERO_LOGITS])
+        log_zero, log_other = np.log(sigmoid(ZERO_LOGITS)), np.log(sigmoid(-ZERO_LOGITS))
+        start, further = log_other + np.log(1 - ratios), np.log(ratios)  # [C]
+        share, more = (1 - zero).ravel()[:, None], (size - 1).ravel()[:, None]
+        score = (1 - share) * log_zero + share * (start + more * further)  # [cells, C]
+        classes = score.argmax(1).reshape(zero.shape).astype(np.uint8)
+        bank = np.stack([frequencies(symbol_weights(z, r)) for z, r in zip(ZERO_LOGITS, ratios, strict=True)])
+        flags = np.rint((np.log(go / (1 - go)) - GO_LOGITS[0]) / (GO_LOGITS[1] - GO_LOGITS[0]))
+        kinds, _, n = go.shape
+        flags = np.clip(flags, 0, len(GO_LOGITS) - 1).astype(np.uint8)
         return Tables(
-            bank, classes.reshape(zero.shape).astype(np.uint16), flags, self.order.cpu().numpy().astype(np.int32)
+            bank=bank,
+            classes=classes,
+            price_classes=classes,
+            near=np.zeros((kinds, n, NEAR_BINS, NEAR_BINS), np.int8),
+            tile=np.zeros((kinds, n, TILE_BINS), np.int8),
+            below=np.zeros((kinds, n, TILE_BINS), np.int8),
+            odds=np.clip(np.rint(sigmoid(GO_LOGITS) * TOTAL), 1, TOTAL - 1).astype(np.int32),
+            go=flags,
+            price_go=flags,
+            flag_around=np.zeros((kinds, n, AROUND, TILE_BINS), np.int8),
+            flag_own=np.zeros((kinds, n, TILE_BINS), np.int8),
+            order=self.order.cpu().numpy().astype(np.int32),
         )
 
 
@@ -111,14 +123,27 @@ def _blur_ranks(counts: Tensor) -> Tensor:
     return torch.nn.functional.avg_pool1d(padded, 33, stride=1)
 
 
-def _frequencies(logit: float, mean: float) -> np.ndarray:
-    """Integer frequencies of the 63 symbols, int32, each at least 1, sum 2**24."""
-    ratio = 1 - 1 / mean
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def tail_ratio(logit: float) -> float:
+    """Ratio of the geometric non-zero magnitudes that goes with a probability of 0: a Laplacian, dead zone 0.6."""
+    scale = 0.6 / np.log1p(np.exp(logit))  # 1 - p(0) = exp(-0.6 / scale)
+    return float(np.clip(np.exp(-1 / scale), 0.05, 0.998))
+
+
+def symbol_weights(logit: float, ratio: float) -> np.ndarray:
+    """Probabilities of the 63 symbols: 0 by its logit, the rest two-sided geometric."""
     edges = [*range(1, DIRECT), *(int(2**e * half) for e in range(3, 15) for half in (1, 1.5)), 2**15]
     tail = ratio ** (np.array(edges, dtype=np.float64) - 1)  # p(magnitude >= edge | not 0)
     buckets = tail[:-1] - tail[1:]
     zero = 1 / (1 + np.exp(-logit))
-    weights = np.concatenate([[zero], np.repeat(buckets / buckets.sum() * (1 - zero) / 2, 2)])
+    return np.concatenate([[zero], np.repeat(buckets / buckets.sum() * (1 - zero) / 2, 2)])
+
+
+def frequencies(weights: np.ndarray) -> np.ndarray:
+    """Probabilities -> integer frequencies, int32, each at least 1, sum 2**24."""
     freq = 1 + np.floor(weights * (TOTAL - SYMBOLS)).astype(np.int64)
     freq[0] += TOTAL - freq.sum()
     return freq.astype(np.int32)

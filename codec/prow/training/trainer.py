@@ -28,11 +28,11 @@ class Options:
     out: Path
     config: str
     minutes: float
-    pixels: int = 8 * 128 * 128  # px a batch
+    pixels: int = 4 * 128 * 128  # px a batch
     sides: tuple[int, ...] = (64, 128, 128, 128, 256)
     rate: float = 2e-3
     kappa: float = 0.08
-    average: float = 0.998  # EMA of the weights
+    average: float = 0.999  # EMA of the weights
     device: str = "cpu"
     bf16: bool = False
     seed: int = 0
@@ -51,15 +51,18 @@ class Trainer:
         self.statistics = Statistics(self.config, self.device)
         self.step, self.minutes = 0, 0.0
         groups = self._groups(self.model)
-        self.optimiser = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98)) if groups else None
+        self.optimiser = (
+            torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001) if groups else None
+        )
         self.batches = Batches(options.data, options.pixels, options.sides, options.seed)
 
     @staticmethod
     def _groups(model: nn.Module) -> list[dict]:
-        matrices = [p for p in model.parameters() if p.ndim >= 2]
-        others = [p for p in model.parameters() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-        return [g for g in groups if g["params"]]
+        """The encoder learns through rounding, by noisier gradients, so it learns more slowly."""
+        named = list(model.named_parameters())
+        slow = [p for n, p in named if n.startswith("encoder.")]
+        fast = [p for n, p in named if not n.startswith("encoder.")]
+        return [{"params": ps, "factor": f} for ps, f in ((slow, 0.3), (fast, 1.0)) if ps]
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class Trainer:
                 total, count = total + float(result.loss.detach()), count + 1
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.options.rate * self._schedule()
+            group["lr"] = self.options.rate * group["factor"] * self._schedule()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._update_average()

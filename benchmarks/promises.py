@@ -1,0 +1,229 @@
+"""The promises that prow must keep, as checks over images: sizes, prefixes, and tokens that no float can change.
+
+Each check returns a report with `passed`, and everything that one needs to find out why not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+import prow
+from benchmarks.metrics import psnr
+from prow import container, rate, registry, stream
+from prow.codec import Codec
+from prow.stream import Tokens
+
+TOKEN_BUDGET = 1024  # bytes, of the files for the token tests
+FALL = 0.1  # dB that the mean PSNR may fall ...
+GROWTH = 1.1  # ... as a prefix grows by this factor
+PERTURBATION = 1e-3  # relative, of every weight
+SEED = 20
+
+Images = dict[str, np.ndarray]  # by name, uint8 [H, W, 3]
+Files = dict[tuple[str, int], bytes]  # by name and budget
+Report = dict[str, Any]
+
+
+class Progress:
+    """One line on stderr: what is being done, how far, and how long it will still take."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total, self.done, self.began = name, total, 0, time.monotonic()
+
+    def step(self) -> None:
+        self.done += 1
+        spent = time.monotonic() - self.began
+        left = spent / self.done * (self.total - self.done)
+        end = "\n" if self.done == self.total else ""
+        line = f"\r{self.name} {self.done}/{self.total}, {spent:.0f} s, {left:.0f} s left   "
+        print(line, end=end, file=sys.stderr, flush=True)
+
+
+def score(image: np.ndarray, data: bytes) -> float:
+    """PSNR in dB of a file's picture."""
+    return psnr(image, np.asarray(prow.decode(data)))
+
+
+# -- budgets and prefixes ------------------------------------------------------------------------------------------
+
+
+def encode_all(images: Images, budgets: tuple[int, ...], model: str) -> Files:
+    """A file per image and budget."""
+    progress = Progress("encode", len(images) * len(budgets))
+    files = {}
+    for name, image in images.items():
+        for budget in budgets:
+            files[name, budget] = prow.encode(image, bytes=budget, model=model)
+            progress.step()
+    return files
+
+
+def check_budgets(images: Images, files: Files, model: str) -> Report:
+    """No file is too long; one that is too short stays as it is with ten times the budget: nothing is left to say."""
+    over, short, lazy = [], [], []
+    for (name, budget), data in files.items():
+        case = [name, budget, len(data)]
+        if len(data) > budget:
+            over.append(case)
+        elif len(data) < budget:
+            more = prow.encode(images[name], bytes=10 * budget, model=model)
+            (short if more == data else lazy).append(case)
+    return {"files": len(files), "over": over, "short": short, "lazy": lazy, "passed": not over and not lazy}
+
+
+def check_prefixes(images: Images, files: Files, count: int) -> Report:
+    """Decode `count` random prefixes of every file; the lengths are the same for all images of a budget."""
+    rng = np.random.default_rng(SEED)
+    budgets = sorted({budget for _, budget in files})
+    progress = Progress("prefixes", len(files))
+    by_budget, failures = {}, []
+    for budget in budgets:
+        head = container.SMALL_HEADER_BYTES
+        lengths = sorted(int(n) for n in rng.integers(head, budget, min(count, 10 * budget)))
+        curves = []  # PSNR [images, lengths + 1]
+        for name, image in images.items():
+            data, curve = files[name, budget], []
+            for n in [*lengths, budget]:
+                try:
+                    curve.append(score(image, data[:n]))
+                except Exception as error:  # whatever it is, it is what this benchmark looks for
+                    failures.append([name, budget, n, repr(error)])
+                    curve.append(math.nan)
+            curves.append(curve)
+            progress.step()
+        by_budget[budget] = summarise_curves([*lengths, budget], np.array(curves), list(images))
+    monotone = all(report["worst_mean_fall_db"] <= FALL for report in by_budget.values())
+    return {"failures": failures, "by_budget": by_budget, "monotone": monotone, "passed": monotone and not failures}
+
+
+def summarise_curves(lengths: list[int], curves: np.ndarray, names: list[str]) -> Report:
+    """Falls of the mean over the images, and the worst of a single image, each per 10 % of growth."""
+    mean = np.nanmean(curves, axis=0)
+    single = [(*worst_fall(lengths, curve), name) for name, curve in zip(names, curves, strict=True)]
+    fall, start, end = worst_fall(lengths, mean)
+    worst = max(single)
+    return {
+        "lengths": lengths,
+        "mean_psnr": [round(float(x), 4) for x in mean],
+        "psnr": {name: [round(float(x), 4) for x in curve] for name, curve in zip(names, curves, strict=True)},
+        "worst_mean_fall_db": round(fall, 4),
+        "worst_mean_fall_bytes": [start, end],
+        "worst_single_fall_db": round(worst[0], 4),
+        "worst_single": [worst[3], worst[1], worst[2]],
+    }
+
+
+def worst_fall(lengths: list[int], curve: np.ndarray) -> tuple[float, int, int]:
+    """Largest fall in dB per growth by 10 % (of any two prefixes, the longer after the shorter) and where it is.
+
+    A growth by less than 10 % counts as one by 10 %.
+    """
+    worst = (0.0, lengths[0], lengths[0])
+    for i, short in enumerate(lengths):
+        for j in range(i + 1, len(lengths)):
+            if not math.isnan(curve[i] - curve[j]):
+                growths = max(1.0, math.log(lengths[j] / short) / math.log(GROWTH))
+                worst = max(worst, (float(curve[i] - curve[j]) / growths, short, lengths[j]))
+    return worst
+
+
+# -- tokens --------------------------------------------------------------------------------------------------------
+
+
+def same_tokens(a: Tokens, b: Tokens) -> bool:
+    return a.base == b.base and all(
+        np.array_equal(x.counts, y.counts) and np.array_equal(x.values, y.values)
+        for x, y in zip(a.passes, b.passes, strict=True)
+    )
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """So many threads for torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def watched_decode(data: bytes) -> tuple[Tokens, np.ndarray]:
+    """prow.decode, and the tokens that it hands from the entropy decoder to the network."""
+    seen: list[Tokens] = []
+    decode = Codec.decode
+
+    def watch(self: Codec, tokens: Tokens) -> torch.Tensor:
+        seen.append(tokens)
+        return decode(self, tokens)
+
+    with mock.patch.object(Codec, "decode", watch):
+        picture = np.asarray(prow.decode(data))
+    return seen[0], picture
+
+
+def check_threads(images: Images, model: str) -> Report:
+    """Encode with 1 and 2 threads, and decode the same file with both."""
+    different_files, different_tokens, pixels = [], [], 0
+    progress = Progress("threads", len(images))
+    for name, image in images.items():
+        files, tokens, pictures = [], [], []
+        for number in (1, 2):
+            with threads(number):
+                files.append(prow.encode(image, bytes=TOKEN_BUDGET, model=model))
+                received, picture = watched_decode(files[0])
+            tokens.append(received)
+            pictures.append(picture.astype(int))
+        different_files += [name] if files[0] != files[1] else []
+        different_tokens += [name] if not same_tokens(*tokens) else []
+        pixels = max(pixels, int(np.abs(pictures[0] - pictures[1]).max()))
+        progress.step()
+    return {
+        "different_files": different_files,
+        "different_tokens": different_tokens,
+        "largest_pixel_difference": pixels,
+        "passed": not different_files and not different_tokens,
+    }
+
+
+def check_perturbation(images: Images, model: str, device: str) -> Report:
+    """A machine whose arithmetic is off reads our files, and we read its files: the tokens are those written."""
+    ours = registry.load(model)
+    codec = Codec(ours.network(device), ours.tables)
+    network = copy.deepcopy(codec.network)
+    generator = torch.Generator().manual_seed(SEED)
+    for tensor in [*network.parameters(), *network.buffers()]:
+        tensor.mul_(1 + PERTURBATION * torch.randn(tensor.shape, generator=generator).to(tensor.device))
+    other = Codec(network, ours.tables)
+    wrong, falls, pixels = [], [], 0
+    progress = Progress("perturbation", len(images))
+    for name, image in images.items():
+        data = prow.encode(image, bytes=TOKEN_BUDGET, model=model, device=device)
+        tokens, picture = watched_decode(data)
+        with mock.patch.object(registry, "_network", lambda name, device: network):
+            same, shifted = watched_decode(data)
+            foreign = rate.at_bytes(other, image, TOKEN_BUDGET)
+        height, width = image.shape[:2]
+        read = stream.read(foreign.content, width, height, codec.config.model_id, codec.config, codec.tables)
+        if not (same_tokens(tokens, same) and same_tokens(read, foreign.tokens)):
+            wrong.append(name)
+        falls.append(psnr(image, picture) - psnr(image, shifted))
+        pixels = max(pixels, int(np.abs(picture.astype(int) - shifted.astype(int)).max()))
+        progress.step()
+    return {
+        "relative": PERTURBATION,
+        "different_tokens": wrong,
+        "mean_fall_db": round(float(np.mean(falls)), 4),
+        "largest_pixel_difference": pixels,
+        "passed": not wrong,
+    }

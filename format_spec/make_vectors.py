@@ -1,0 +1,242 @@
+"""Write the golden vectors and SPEC.md's worked example: `python -m format_spec.make_vectors` from the root.
+
+vectors/golden/ holds files and vectors/golden.json the tokens that a reader MUST find in them. They rest on the
+tables of the models in the package, so they are written anew when a model file is, and by this command alone;
+golden.json names the SHA-256 of each model file. Most tokens are random integers, so no network takes part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import prow
+from format_spec import tokens as independent
+from format_spec.model_file import parse_model
+from prow import registry
+from prow.config import REFINE, Config
+from prow.container import Profile, pack, parse
+from prow.geometry import passes
+from prow.stream import Layout, PassTokens, Tokens, empty_tokens, read, trim, write
+from prow.tables import MAX_MAGNITUDE, Tables
+
+FOLDER = Path(__file__).resolve().parent
+SPEC = FOLDER / "SPEC.md"
+INDEX = FOLDER / "vectors" / "golden.json"
+GOLDEN = FOLDER / "vectors" / "golden"
+COMMAND = "python -m format_spec.make_vectors"
+BEGIN, END = f"<!-- example: written by `{COMMAND}` -->", "<!-- end of example -->"
+MOST_VALUES = 100  # golden.json spells out the integers of vectors with so many non-zero ones at most
+
+
+def random_tokens(
+    width: int,
+    height: int,
+    base: int,
+    config: Config,
+    tables: Tables,
+    rng: np.random.Generator,
+    *,
+    density: float = 0.3,
+    largest: int = 3,
+    mean_tokens: float = 2.0,
+    refine: bool = False,
+) -> Tokens:
+    """Tokens of a picture drawn at random.
+
+    Args:
+        density: share of non-zero integers. largest: their magnitude is up to this, log-uniformly.
+        mean_tokens: of a tile, geometrically. refine: whether the refining passes have tokens.
+    """
+    parts = []
+    for step in passes(width, height, config):
+        if step.kind == REFINE and not refine:
+            parts.append(empty_tokens(step.level, config))
+            continue
+        layout = Layout(step.level, config, tables.order[step.kind])
+        counts = np.minimum(rng.geometric(1 / (1 + mean_tokens), step.level.tiles) - 1, layout.last)
+        kept = np.concatenate([[0], layout.ends])[counts]
+        shape = (step.level.tiles, config.coefficients)
+        magnitude = np.floor(np.exp(rng.uniform(0, np.log(largest + 1), shape))).clip(max=largest)
+        values = magnitude * rng.choice([-1, 1], shape) * (rng.random(shape) < density)
+        values *= layout.exists & (np.arange(config.coefficients) < kept[:, None])
+        parts.append(PassTokens(counts.astype(np.int16), values.astype(np.int16)))
+    return Tokens(width, height, config.model_id, base, tuple(parts))
+
+
+def digest(values: Sequence[Sequence[Sequence[int]]], coefficients: int) -> str:
+    """SHA-256 of ranked integers [pass][tile][rank]: big-endian int16, each tile filled with zeros to K."""
+    total = hashlib.sha256()
+    for tiles in values:
+        for ranked in tiles:
+            row = np.zeros(coefficients, ">i2")
+            row[: len(ranked)] = ranked
+            total.update(row.tobytes())
+    return total.hexdigest()
+
+
+def describe(tokens: Tokens) -> dict[str, Any]:
+    """Tokens as golden.json and format_spec/tokens.py put them: base, and counts and values of each pass."""
+    trimmed = [[np.trim_zeros(v, "b").tolist() for v in part.values] for part in tokens.passes]
+    return {"base": tokens.base, "counts": [p.counts.tolist() for p in tokens.passes], "values": trimmed}
+
+
+def vectors(model: registry.Model) -> dict[str, bytes]:
+    """All files of a model, by name."""
+    config, tables = model.config, model.tables
+    rng = np.random.default_rng(5)
+
+    def stream(width: int, height: int, base: int, **choices: Any) -> bytes:
+        tokens = random_tokens(width, height, base, config, tables, rng, **choices)
+        return trim(write(tokens, config, tables), tokens, config, tables)
+
+    def file(width: int, height: int, payload: bytes, profile: Profile = "file") -> bytes:
+        return pack(payload, width=width, height=height, model_id=config.model_id, profile=profile)
+
+    middle = file(100, 75, stream(100, 75, 30))
+    return {
+        "1x1": file(1, 1, stream(1, 1, 20, density=0.9, mean_tokens=5)),
+        "1x40": file(1, 40, stream(1, 40, 63)),
+        "17x23": file(17, 23, stream(17, 23, 0)),
+        "64x64_bare": file(64, 64, stream(64, 64, 41), "bare"),
+        "100x75": middle,
+        "100x75_cut": middle[: len(middle) * 3 // 5],
+        "100x75_extras": middle + b"extras",
+        "300x200_empty": file(300, 200, b""),
+        "24x16_large_integers": file(24, 16, stream(24, 16, 12, largest=MAX_MAGNITUDE, mean_tokens=2)),
+        "16385x1_large_form": file(16_385, 1, stream(16_385, 1, 36, mean_tokens=0.2)),
+        "40x30_refine_bare": file(40, 30, stream(40, 30, 33, refine=True), "bare"),
+        "33x20_zero_integers": file(33, 20, stream(33, 20, 25, density=0)),
+        "65x48_noise": file(65, 48, rng.bytes(120)),
+        "48x48_ff": file(48, 48, b"\xff" * 40),
+        "96x64_picture": prow.encode(picture(96, 64), bytes=300, model=config.name),
+        "50x33_picture_bare": prow.encode(picture(50, 33), bytes=60, model=config.name, profile="bare"),
+    }
+
+
+def picture(width: int, height: int) -> np.ndarray:
+    """A disc on a gradient: uint8 [H, W, 3]."""
+    y, x = np.mgrid[:height, :width]
+    disc = (x - width / 2) ** 2 + (y - height / 2) ** 2 < (height / 3) ** 2
+    planes = np.stack([x * 255 // width, y * 255 // height, np.where(disc, 220, 60)], axis=2)
+    return planes.astype(np.uint8)
+
+
+def row_of(name: str, data: bytes, model: registry.Model) -> dict[str, Any]:
+    """The entry of golden.json. Both readers have to agree on it."""
+    found = independent.decode_tokens(data, model.content)
+    values = [step["values"] for step in found["passes"]]
+    counts = [step["counts"] for step in found["passes"]]
+    header, payload, _ = parse(data)
+    ours = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    if describe(ours) != {"base": found["base"], "counts": counts, "values": values}:
+        raise SystemExit(f"{name}: the two readers disagree, nothing was written")
+    row = {
+        "file": f"{model.config.name}_{name}.prow",
+        "model": model.config.name,
+        "state": found["state"],
+        "canonical": trim(write(ours, model.config, model.tables), ours, model.config, model.tables) == payload,
+        "base": found["base"],
+        "counts": counts,
+        "values_sha256": digest(values, model.config.coefficients),
+    }
+    if sum(map(np.count_nonzero, (v for tiles in values for v in tiles))) <= MOST_VALUES:
+        row["values"] = values
+    return row
+
+
+# -- the worked example of SPEC.md ------------------------------------------------------------------------------
+
+
+class Tracing(independent.RangeDecoder):
+    """Writes down every symbol that it tries, for a table of decoding by hand."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__(payload)
+        self.rows: list[str] = []
+
+    def symbol(self, sums: Sequence[int]) -> int:
+        width, scale = self.range, self.range >> 24
+        quotients = [offset // scale for offset in self.offsets]
+        cells = [f"{width:x}", " ".join(f"{offset:x}" for offset in self.offsets), " ".join(map(str, quotients))]
+        try:
+            symbol = super().symbol(sums)
+        except independent.Ended:
+            self.rows.append(" | ".join([*cells, "differ: the end", "", ""]))
+            raise
+        self.rows.append(" | ".join([*cells, str(symbol), str(sums[symbol]), str(sums[symbol + 1] - sums[symbol])]))
+        return symbol
+
+
+def example(model: registry.Model) -> str:
+    """A picture of 1 x 1 px whose three coefficients all come in the first pass, decoded step by step."""
+    config, tables = model.config, model.tables
+    plan = passes(1, 1, config)
+    parts = [empty_tokens(step.level, config) for step in plan]
+    layout = Layout(plan[0].level, config, tables.order[plan[0].kind])
+    parts[0].values[0, layout.exists[0]], parts[0].counts[0] = (400, 25, -6), layout.last[0]
+    tokens = Tokens(1, 1, config.model_id, 0, tuple(parts))
+    payload = trim(write(tokens, config, tables), tokens, config, tables)
+    data = pack(payload, width=1, height=1, model_id=config.model_id)
+    decoder = Tracing(payload)
+    found = independent.decode_stream(decoder, 1, 1, parse_model(model.content))
+    steps = "\n".join(f"| {number} | {row} |" for number, row in enumerate(decoder.rows, 1))
+    counts = " and ".join(str(step["counts"][0]) for step in found["passes"])
+    sent = found["passes"][0]["values"][0]
+    integers = ", ".join(f"{value} at rank {rank}" for rank, value in enumerate(sent) if value)
+    return f"""{BEGIN}
+
+With model `{config.name}` whose file has the SHA-256 `{hashlib.sha256(model.content).hexdigest()}`, this
+file is a picture of 1 x 1 px with a payload of {len(payload)} bytes:
+
+```
+{data[:2].hex()} {data[2:4].hex()} {data[4:10].hex()} {data[10:12].hex()} {payload.hex()}
+```
+
+Each row is one symbol, with the state before it. `range` and `offset` are in hexadecimal; of the two offsets and the
+two q, the first has bytes 00 behind the payload and the second ff.
+
+| | range | offset | q | symbol | F | f |
+|---|---|---|---|---|---|---|
+{steps}
+
+Result: base {found["base"]}; the only tile has {counts} tokens in the two passes; its integers in the first are
+{integers}.
+
+{END}"""
+
+
+def with_example(text: str, block: str) -> str:
+    """SPEC.md's text with its example replaced."""
+    before, rest = text.split(BEGIN)
+    return before + block + rest.split(END)[1]
+
+
+def main() -> None:
+    names = [info.name for info in prow.models()]
+    rows, files = [], {}
+    for name in names:
+        model = registry.load(name)
+        for title, data in vectors(model).items():
+            rows.append(row_of(title, data, model))
+            files[rows[-1]["file"]] = data
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for old in GOLDEN.glob("*.prow"):
+        old.unlink()
+    for file, data in files.items():
+        (GOLDEN / file).write_bytes(data)
+    head = json.dumps({info.name: info.sha256 for info in prow.models()})
+    lines = ",\n  ".join(json.dumps(row) for row in rows)
+    INDEX.write_text(f'{{"models": {head},\n "vectors": [\n  {lines}\n]}}\n')
+    SPEC.write_text(with_example(SPEC.read_text(), example(registry.load("anchor"))))
+    print(f"{len(rows)} golden vectors of {', '.join(names)} written to {GOLDEN}, the example to {SPEC}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

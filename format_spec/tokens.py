@@ -1,0 +1,318 @@
+"""An independent reader of prow token streams: standard library only, written from SPEC.md sections 4 to 6.
+
+    python format_spec/tokens.py FILE --model MODEL.safetensors [--values]
+
+prints what the file says as JSON: its base step and, pass by pass, how many tokens each tile has; with --values
+the integers too. No pixels, no floating point, no speed: this is the specification as a program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+if __package__:
+    from .model_file import KINDS, NEAR_BINS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from .passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
+    from .reader import Violation, parse
+else:
+    from model_file import KINDS, NEAR_BINS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
+    from reader import Violation, parse
+
+MAX_PIXELS = 1 << 28
+PADDINGS = (b"\x00", b"\xff")
+GROUP = 16  # ranks of a token that are coded on the same knowledge
+NEIGHBOURS = {  # offsets in channel, vertical and horizontal frequency -> weight
+    (0, -1, 0): 2,
+    (0, 0, -1): 2,
+    (0, -1, -1): 1,
+    (0, -2, 0): 1,
+    (0, 0, -2): 1,
+    (0, 1, -1): 1,
+    (0, -1, 1): 1,
+    (-1, 0, 0): 2,
+    (-2, 0, 0): 1,
+}
+
+
+class Ended(Exception):
+    """The bytes determine no further symbol."""
+
+
+# -- section 5: token stream ----------------------------------------------------------------------------------
+
+
+class RangeDecoder:
+    """Two range decoders, one on the payload and zeros, one on the payload and 0xFF; they differ in `offsets`."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.at = 0
+        self.range = (1 << 64) - 1
+        self.offsets = self.take(8)
+
+    def take(self, count: int) -> list[int]:
+        """The next bytes as a number, with both paddings."""
+        present = self.payload[self.at : self.at + count]
+        self.at += count
+        return [int.from_bytes(present.ljust(count, padding), "big") for padding in PADDINGS]
+
+    def symbol(self, sums: Sequence[int]) -> int:
+        """The next symbol, given its table's running sums; Ended if the bytes do not determine it."""
+        scale = self.range >> 24
+        quotients = [offset // scale for offset in self.offsets]
+        if max(quotients) >= TOTAL:
+            raise Ended
+        symbol, other = (bisect_right(sums, q) - 1 for q in quotients)
+        if symbol != other:
+            raise Ended
+        self.offsets = [offset - scale * sums[symbol] for offset in self.offsets]
+        self.range = scale * (sums[symbol + 1] - sums[symbol])
+        if self.range < 1 << 32:
+            self.range <<= 32
+            self.offsets = [(o << 32) + word for o, word in zip(self.offsets, self.take(4), strict=True)]
+        return symbol
+
+
+BASE = running_sums([TOTAL // STEPS] * STEPS)
+BIT = running_sums([TOTAL // 2] * 2)
+
+
+def raw_bits(symbol: int) -> int:
+    """How many raw bits follow a symbol."""
+    bucket = (symbol + 1) // 2
+    return (bucket - 8) // 2 + 2 if bucket >= 8 else 0
+
+
+def integer(symbol: int, received: list[int]) -> int:
+    """The integer of a symbol and those of its raw bits that were received; the missing ones read as 1, 0, 0, ..."""
+    bucket, count = (symbol + 1) // 2, raw_bits(symbol)
+    bits = (received + [1] + [0] * count)[:count]
+    magnitude = 2 + bucket % 2 if bucket >= 8 else bucket
+    for bit in bits:
+        magnitude = 2 * magnitude + bit
+    return magnitude if symbol % 2 else -magnitude
+
+
+# -- section 5.4: contexts ------------------------------------------------------------------------------------
+
+
+def bin_of(amount: int, count: int) -> int:
+    """0, 1, 2, 3, 4 to 5, 6 to 7, 8 to 11, 12 to 15, 16 to 23, ...; the last of `count` bins is open."""
+    if amount < 2:
+        return amount
+    octave = amount.bit_length() - 1
+    return min(2 * octave + (amount >> (octave - 1) & 1), count - 1)
+
+
+@functools.cache
+def neighbour_ranks(kind: int, model: Model) -> list[list[tuple[int, int]]]:
+    """Of each rank of a kind of pass, rank and weight of the neighbours that are coded in earlier groups."""
+    tile, order, first, start = model.tile, model.order[kind], [], 0
+    for dims in model.token_dims:
+        first += [start + i // GROUP * GROUP for i in range(dims)]
+        start += dims
+    rank_of = {coefficient: rank for rank, coefficient in enumerate(order)}
+    found = []
+    for rank, coefficient in enumerate(order):
+        channel, row, column = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
+        near = []
+        for (dc, dv, du), weight in NEIGHBOURS.items():
+            c, v, u = channel + dc, row + dv, column + du
+            if c >= 0 and 0 <= v < tile and 0 <= u < tile:
+                other = rank_of[(c * tile + v) * tile + u]
+                if other < first[rank]:
+                    near.append((other, weight))
+        found.append(near)
+    return found
+
+
+class Context:
+    """All that is known of a pass while it is read, and the tables that follow from it.
+
+    Attributes:
+        counts, values: tokens received of each tile and its integers by rank (zero beyond a list's end).
+        tokens: like counts, but each flag counts at once.
+        magnitudes, energy: of each tile, magnitude (at most 4) by rank, and their sum, up to the last whole group.
+    """
+
+    def __init__(self, step: Pass, index: int, model: Model, below: Context | None) -> None:
+        self.step, self.index, self.model = step, index, model
+        self.sizes = tile_sizes(step.width, step.height, model.tile)
+        tiles = len(self.sizes)
+        self.counts, self.values = [0] * tiles, [[] for _ in range(tiles)]
+        self.tokens, self.energy = [0] * tiles, [0] * tiles
+        self.magnitudes: list[dict[int, int]] = [{} for _ in range(tiles)]
+        self.neighbours = neighbour_ranks(step.kind, model)
+        self.around = tiles_around(step, model.tile)
+        self.below = [0] * tiles
+        if below is not None:
+            self.below = [bin_of(below.energy[tile], TILE_BINS) for tile in tiles_below(step, below.step, model.tile)]
+
+    def table(self, token: int, rank: int, tile: int) -> list[int]:
+        """Running sums for the integer at a rank."""
+        model, kind = self.model, self.step.kind
+        own, others = (self.activity(rank, tiles) for tiles in ([tile], self.around[tile]))
+        near = model.near[kind][token][bin_of(own, NEAR_BINS)][bin_of((others + 1) // 2, NEAR_BINS)]
+        so_far = model.tile_so_far[kind][token][bin_of(self.energy[tile], TILE_BINS)]
+        number = model.classes[kind][self.index][rank] + near + so_far + model.below[kind][token][self.below[tile]]
+        return model.bank[min(max(number, 0), len(model.bank) - 1)]
+
+    def activity(self, rank: int, tiles: list[int]) -> int:
+        """Weighted magnitudes of a rank's neighbours in some tiles."""
+        near = self.neighbours[rank]
+        return sum(weight * self.magnitudes[tile].get(other, 0) for tile in tiles for other, weight in near)
+
+    def learn(self, tile: int, rank: int, symbol: int) -> None:
+        magnitude = min((symbol + 1) // 2, 4)
+        self.magnitudes[tile][rank] = magnitude
+        self.energy[tile] += magnitude
+
+    def flag_table(self, token: int, tile: int) -> list[int]:
+        """Running sums for the flag before a token."""
+        model, kind = self.model, self.step.kind
+        along = sum(self.tokens[other] >= max(token, 1) for other in self.around[tile])
+        number = model.go[kind][self.index][token] + model.flag_around[kind][token][along][self.below[tile]]
+        number += model.flag_own[kind][token][bin_of(self.energy[tile], TILE_BINS)]
+        return [0, TOTAL - model.odds[min(max(number, 0), len(model.odds) - 1)], TOTAL]
+
+
+# -- section 5.3: order ---------------------------------------------------------------------------------------
+
+
+def read_pass(decoder: RangeDecoder, known: Context) -> None:
+    """Fill `known` as symbols arrive, so that counts and values are right whenever Ended is raised."""
+    model, sizes = known.model, known.sizes
+    order = model.order[known.step.kind]
+    has = {size: present_ranks(size, order, model.tile) for size in set(sizes)}
+    furthest = {size: max(rank for rank, here in enumerate(has[size]) if here) for size in has}
+    active, start = list(range(len(sizes))), 0
+    for token, dims in enumerate(model.token_dims):
+        active = [tile for tile in active if furthest[sizes[tile]] >= start]
+        active = [tile for tile in active if decoder.symbol(known.flag_table(token, tile))]
+        for tile in active:
+            known.tokens[tile] = token + 1
+            known.values[tile] += [0] * dims
+        places = []
+        for first in range(start, start + dims, GROUP):
+            ranks = range(first, min(first + GROUP, start + dims))
+            group = [(tile, rank) for rank in ranks for tile in active if has[sizes[tile]][rank]]
+            places += [(tile, rank, symbol) for (tile, rank), symbol in read_group(decoder, known, token, group)]
+        read_raw_bits(decoder, known, places)
+        for tile in active:
+            known.counts[tile] = token + 1
+        start += dims
+
+
+def read_group(
+    decoder: RangeDecoder, known: Context, token: int, group: list[tuple[int, int]]
+) -> list[tuple[tuple[int, int], int]]:
+    """The symbols of a group's integers, given and returned with tile and rank of each."""
+    symbols = []
+    for tile, rank in group:
+        symbol = decoder.symbol(known.table(token, rank, tile))
+        symbols.append(symbol)
+        if symbol:
+            known.values[tile][rank] = integer(symbol, [])
+            known.counts[tile] = token + 1
+    found = list(zip(group, symbols, strict=True))
+    for (tile, rank), symbol in found:
+        known.learn(tile, rank, symbol)
+    return found
+
+
+def read_raw_bits(decoder: RangeDecoder, known: Context, places: list[tuple[int, int, int]]) -> None:
+    for tile, rank, symbol in places:
+        received = []
+        for _ in range(raw_bits(symbol)):
+            received.append(decoder.symbol(BIT))
+            known.values[tile][rank] = integer(symbol, received)
+
+
+def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) -> dict[str, Any]:
+    """Base step index (None if not received) and passes, of any payload whatever. Never fails."""
+    plan = passes(width, height, model)
+    base, found, ended = None, [], False
+    try:
+        base = decoder.symbol(BASE)
+    except Ended:
+        ended = True
+    for step in plan:
+        index = max(0, (base or 0) - step.shift)
+        known = Context(step, index, model, found[-1] if found else None)
+        found.append(known)
+        if not ended:
+            try:
+                read_pass(decoder, known)
+            except Ended:
+                ended = True
+    rows = [
+        {
+            "kind": KINDS[known.step.kind],
+            "width": known.step.width,
+            "height": known.step.height,
+            "step_index": None if base is None else known.index,
+            "counts": known.counts,
+            "values": [without_zeros_at_end(v) for v in known.values],
+        }
+        for known in found
+    ]
+    return {"base": base, "passes": rows}
+
+
+def without_zeros_at_end(values: list[int]) -> list[int]:
+    end = len(values)
+    while end and values[end - 1] == 0:
+        end -= 1
+    return values[:end]
+
+
+def decode_tokens(data: bytes, model: bytes) -> dict[str, Any]:
+    """All that a prow file says, given its model file.
+
+    Returns width, height, model_id, state, base and passes; each pass has kind, width, height, step_index, counts
+    (tokens of each tile) and values (ranked integers of each tile, zeros at the end left out).
+
+    Raises Violation for R1 to R9 (damaged files are refused), Refused for R10, R11 and a bad model file.
+    """
+    fields = parse(data)
+    if fields["state"] == "damaged":
+        raise Violation("R9", "it does not match the bytes")
+    tables = parse_model(model)
+    width, height = fields["width"], fields["height"]
+    if fields["model_id"] != tables.model_id:
+        raise Refused(f"R10 (model): the file needs model {fields['model_id']}, {tables.model_id} came")
+    if width * height > MAX_PIXELS:
+        raise Refused(f"R11 (pixels): {width * height} came, at most {MAX_PIXELS} wanted")
+    found = {name: fields[name] for name in ("width", "height", "model_id", "state")}
+    return found | decode_stream(RangeDecoder(fields["payload"]), width, height, tables)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the tokens of one file as JSON; 0 if it keeps all rules, 1 if not, 2 for wrong usage."""
+    parser = argparse.ArgumentParser(prog="tokens.py", description="Print the tokens of a prow file as JSON.")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--model", metavar="MODEL.safetensors", required=True)
+    parser.add_argument("--values", action="store_true", help="the integers too, by tile and rank")
+    options = parser.parse_args(arguments)
+    try:
+        with open(options.file, "rb") as file, open(options.model, "rb") as model:
+            found = decode_tokens(file.read(), model.read())
+    except (OSError, Violation, Refused) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return 1
+    for step in found["passes"]:
+        if not options.values:
+            del step["values"]
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

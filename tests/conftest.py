@@ -1,0 +1,114 @@
+"""Shared by the tests: drawn pictures, and a toy model that is built here, so that no test needs shipped weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prow import registry
+from prow.codec import Codec
+from prow.config import CONFIGS
+from prow.registry import Model, parse_model
+from prow.tables import Tables
+from prow.tokenizer import Tokenizer
+from prow.training.export import export
+from prow.training.loop import run_passes
+from prow.training.statistics import Statistics
+
+TOY = CONFIGS["toy"]
+SHIFTS = ("near", "tile", "below", "flag_around", "flag_own")  # the context tables
+Draw = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Toy tensors gain nothing from threads, and on a busy machine these wait for each other."""
+    torch.set_num_threads(1)
+
+
+def draw_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """A picture with a gradient, a disc, stripes and a little noise: uint8 [height, width, 3]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(float)
+    low, high = rng.uniform(20, 120, 3), rng.uniform(20, 120, 3)
+    pixels = low + high * (x / width + y / height)[..., None] / 2
+    cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), (width + height) / 6
+    pixels[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = rng.uniform(0, 255, 3)
+    pixels += 25 * np.sin(x * rng.uniform(0.1, 0.6) + y * rng.uniform(-0.5, 0.5))[..., None]
+    return (pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Draw:
+    """draw(width, height, seed=0): a picture that is the same on every machine."""
+    return draw_picture
+
+
+def awaken(network: Tokenizer, seed: int = 1) -> Tokenizer:
+    """Small random numbers where a new network has zeros, so that all its parts have an effect."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = (network.encoder.head, network.decoder.head.weight, network.filter.leave.weight)
+    with torch.no_grad():
+        for head in heads:
+            head.copy_(torch.randn(head.shape, generator=generator) * 0.02)
+    return network
+
+
+def fit_tables(network: Tokenizer) -> Tables:
+    """Tables from drawn pictures at every base step, low frequencies first, with context shifts drawn at random."""
+    statistics = Statistics(TOY, "cpu")
+    index = torch.arange(TOY.coefficients)
+    row, column = index % TOY.tile**2 // TOY.tile, index % TOY.tile
+    statistics.order[:] = (row + column).argsort(stable=True)
+    with torch.no_grad():
+        for base in range(8, 64, 3):
+            picture = torch.from_numpy(draw_picture(61, 45, base)).permute(2, 0, 1)[None].float()
+            for _ in run_passes(network, picture, torch.tensor([base]), statistics, 0.08):
+                pass
+    tables, rng = statistics.tables(), np.random.default_rng(0)
+    arrays = {field.name: getattr(tables, field.name).copy() for field in dataclasses.fields(tables)}
+    for name in SHIFTS:
+        arrays[name][:] = rng.integers(-1, 2, arrays[name].shape)
+    return Tables(**arrays)
+
+
+@pytest.fixture(scope="session")
+def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a toy model: random small weights, and tables fitted to a few drawn pictures."""
+    torch.manual_seed(0)
+    network = awaken(Tokenizer(TOY)).eval()
+    return export(network, fit_tables(network), tmp_path_factory.mktemp("model"), TOY)
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy_file: Path) -> Model:
+    return parse_model(toy_file.read_bytes(), "toy")
+
+
+def forget_models() -> None:
+    """Empty the registry's caches."""
+    for cached in (registry.models, registry.load, registry.load_by_id, registry._network):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def installed(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy model as the only one and the default, instead of those in the package."""
+    monkeypatch.setattr(registry, "_files", lambda: {"toy": toy_file})
+    monkeypatch.setattr(registry, "DEFAULT", "toy")
+    forget_models()
+    yield
+    monkeypatch.undo()
+    forget_models()
+
+
+@pytest.fixture
+def codec(installed: None) -> Codec:
+    """The toy model on the CPU."""
+    model = registry.load("toy")
+    return Codec(model.network("cpu"), model.tables)

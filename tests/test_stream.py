@@ -1,0 +1,353 @@
+"""Token streams: what is written is read again, whole, cut and by the independent reader, with exact frequencies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from format_spec import passes as spec_passes
+from format_spec import tokens as independent
+from format_spec.make_vectors import describe, random_tokens
+from format_spec.model_file import Model, running_sums
+from format_spec.model_file import parse_model as parse_independently
+from prow import stream
+from prow.config import CONFIGS, KIND_NAMES, STEPS
+from prow.geometry import Level, passes, split
+from prow.registry import load, parse_model
+from prow.stream import Layout, PassTokens, Tokens, empty_tokens, read, trim, write
+from prow.tables import (
+    AROUND,
+    MAX_MAGNITUDE,
+    NEAR_BINS,
+    SYMBOLS,
+    TILE_BINS,
+    TOTAL,
+    Tables,
+    from_symbols,
+    raw_bit_counts,
+    to_symbols,
+)
+
+TOY = CONFIGS["toy"]
+some = settings(deadline=None, max_examples=15)
+
+
+def frequencies(rng: np.random.Generator, symbols: int, evenness: float) -> np.ndarray:
+    """Positive integers that sum to 2**24: nearly equal if `evenness` is large, one above all if it is small."""
+    share = rng.dirichlet(np.full(symbols, evenness))
+    table = np.floor(share * (TOTAL - symbols)).astype(np.int64) + 1
+    table[rng.integers(symbols)] += TOTAL - table.sum()
+    return table.astype(np.int32)
+
+
+def synthetic_tables() -> Tables:
+    """Tables of the toy config with every extreme that the format allows."""
+    rng = np.random.default_rng(1)
+    kinds, k, n = len(KIND_NAMES), TOY.coefficients, TOY.tokens
+    bank = np.array([frequencies(rng, SYMBOLS, evenness) for evenness in (0.01, 0.03, 0.1, 0.3, 1, 10) * 6])
+    bank[0] = 1
+    bank[0, 0] = TOTAL - SYMBOLS + 1  # everything but 0 is as unlikely as can be
+    bank[1] = 1
+    bank[1, -1] = TOTAL - SYMBOLS + 1
+    odds = np.array([1, TOTAL // 100, TOTAL // 3, TOTAL // 2, TOTAL * 3 // 4, TOTAL * 9 // 10, TOTAL - 1])
+
+    def shifts(*shape: int, most: int = 3) -> np.ndarray:
+        found = rng.integers(-most, most + 1, shape)
+        return np.where(rng.random(shape) < 0.02, rng.choice([-128, 127], shape), found).astype(np.int8)
+
+    return Tables(
+        bank=bank,
+        classes=rng.integers(0, len(bank), (kinds, STEPS, k)).astype(np.uint8),
+        near=shifts(kinds, n, NEAR_BINS, NEAR_BINS, most=9),
+        tile=shifts(kinds, n, TILE_BINS, most=9),
+        below=shifts(kinds, n, TILE_BINS, most=9),
+        odds=odds.astype(np.int32),
+        go=rng.integers(0, len(odds), (kinds, STEPS, n)).astype(np.uint8),
+        flag_around=shifts(kinds, n, AROUND, TILE_BINS),
+        flag_own=shifts(kinds, n, TILE_BINS),
+        price_classes=np.zeros((kinds, STEPS, k), np.uint8),
+        price_go=np.zeros((kinds, STEPS, n), np.uint8),
+        order=np.stack([rng.permutation(k) for _ in range(kinds)]).astype(np.int32),
+    )
+
+
+TABLES = synthetic_tables()
+NAMES = [field.name for field in dataclasses.fields(Tables)]
+MODEL_FILE = save({f"tables.{name}": getattr(TABLES, name) for name in NAMES}, metadata={"prow": TOY.to_json()})
+INDEPENDENT = parse_independently(MODEL_FILE)
+
+
+@st.composite
+def tokens(draw: st.DrawFn) -> Tokens:
+    """Tokens of a picture of up to 40 x 40 px: none, zeros, small and large integers, refining passes or not."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    return random_tokens(
+        draw(st.integers(1, 40)),
+        draw(st.integers(1, 40)),
+        draw(st.integers(0, STEPS - 1)),
+        TOY,
+        TABLES,
+        np.random.default_rng(seed),
+        density=draw(st.sampled_from([0.0, 0.05, 1.0])),
+        largest=draw(st.sampled_from([1, 10, MAX_MAGNITUDE])),
+        mean_tokens=draw(st.sampled_from([0.0001, 0.3, 5.0])),
+        refine=draw(st.booleans()),
+    )
+
+
+def ours(data: bytes, like: Tokens) -> Tokens:
+    return read(data, like.width, like.height, like.model_id, TOY, TABLES)
+
+
+def theirs(data: bytes, width: int, height: int, model: Model = INDEPENDENT) -> dict:
+    """What the independent reader finds, put as `describe` does."""
+    found = independent.decode_stream(independent.RangeDecoder(data), width, height, model)
+    counts, values = ([step[key] for step in found["passes"]] for key in ("counts", "values"))
+    return {"base": found["base"], "counts": counts, "values": values}
+
+
+def flat(t: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Counts [tiles of all passes] and values [same, K]."""
+    return np.concatenate([p.counts for p in t.passes]), np.concatenate([p.values for p in t.passes])
+
+
+def small() -> Tokens:
+    """A dozen tiles with a bit of everything."""
+    rng = np.random.default_rng(11)
+    return random_tokens(13, 9, 30, TOY, TABLES, rng, density=0.3, largest=MAX_MAGNITUDE, mean_tokens=2, refine=True)
+
+
+# -- symbols and tables ----------------------------------------------------------------------------------------
+
+
+def test_every_integer_has_a_symbol_and_comes_back() -> None:
+    values = np.arange(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
+    symbols, raw, counts = to_symbols(values)
+    assert (symbols.min(), symbols.max()) == (0, SYMBOLS - 1)
+    assert np.array_equal(counts, raw_bit_counts(symbols)) and np.all(raw < 1 << counts)
+    assert np.array_equal(from_symbols(symbols, raw), values)
+    # Each symbol with n raw bits stands for 2**n integers: no code is wasted, none is shared.
+    found, times = np.unique(symbols, return_counts=True)
+    assert np.array_equal(times, 1 << raw_bit_counts(found)) and len(found) == SYMBOLS
+
+
+def test_symbols_by_hand() -> None:
+    symbols, raw, counts = to_symbols(np.array([0, 1, -1, 7, 8, -11, 12, 500, 32767, -32767]))
+    assert symbols.tolist() == [0, 1, 2, 13, 15, 16, 17, 37, 61, 62]
+    assert raw.tolist() == [0, 0, 0, 0, 0, 3, 0, 116, 8191, 8191]
+    assert counts.tolist() == [0, 0, 0, 0, 2, 2, 2, 7, 13, 13]
+
+
+def code(symbols: Sequence[int], tables: Sequence[np.ndarray]) -> tuple[int, int, int]:
+    """A range encoder in integers of any size: low, range, and how often 32 bits were appended."""
+    low, width, words = 0, 2**64 - 1, 0
+    for symbol, table in zip(symbols, tables, strict=True):
+        scale = width >> 24
+        low += scale * int(table[:symbol].sum())
+        width = scale * int(table[symbol])
+        if width < 2**32:
+            low, width, words = low << 32, width << 32, words + 1
+    return low, width, words
+
+
+@pytest.mark.parametrize("evenness", [0.003, 0.03, 0.3, 3.0, 300.0])
+def test_constriction_uses_exactly_the_frequencies(evenness: float) -> None:
+    """On any table, the coder's bytes lie in the interval that integer arithmetic says, and decode by it."""
+    rng = np.random.default_rng(round(1000 * evenness))
+    for _ in range(12):
+        size = int(rng.choice([2, 3, 17, 63, 64, 255]))
+        table = frequencies(rng, size, evenness)
+        symbols = np.concatenate([rng.integers(0, size, 150), rng.choice(size, 350, p=table / TOTAL), np.arange(size)])
+        writer = stream._Writer(TABLES)
+        writer.choices(symbols, table)
+        data = writer.bytes()
+        low, width, words = code(symbols.tolist(), [table] * len(symbols))
+        length = 8 + 4 * words
+        point = int.from_bytes(data[:length].ljust(length, b"\x00"), "big")
+        assert low <= point and point + 256 ** max(0, length - len(data)) <= low + width
+        decoder, sums = independent.RangeDecoder(data), running_sums(table.tolist())
+        assert [decoder.symbol(sums) for _ in symbols] == symbols.tolist()
+
+
+def test_constriction_uses_exactly_the_frequencies_of_a_bank() -> None:
+    """The same for symbols that have a table each: the shipped tables and the synthetic ones."""
+    for tables in (load("anchor").tables, TABLES):
+        rng = np.random.default_rng(7)
+        classes = rng.permutation(np.tile(np.arange(len(tables.bank)), 3))
+        symbols = rng.integers(0, SYMBOLS, len(classes))
+        writer = stream._Writer(tables)
+        writer.symbols(symbols.astype(np.int32), classes)
+        decoder = independent.RangeDecoder(writer.bytes())
+        sums = [running_sums(row) for row in tables.bank.tolist()]
+        assert [decoder.symbol(sums[c]) for c in classes] == symbols.tolist()
+
+
+# -- geometry --------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 70_000), st.integers(1, 64))
+def test_split_is_balanced(length: int, tile: int) -> None:
+    parts = split(length, tile)
+    assert sum(parts) == length and max(parts) <= tile and max(parts) - min(parts) <= 1
+    assert parts == sorted(parts, reverse=True) == spec_passes.parts(length, tile)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 100), st.integers(1, 100))
+def test_passes_are_those_of_the_specification(width: int, height: int) -> None:
+    found = [(p.kind, p.level.width, p.level.height, p.shift) for p in passes(width, height, TOY)]
+    assert found == [(p.kind, p.width, p.height, p.shift) for p in spec_passes.passes(width, height, INDEPENDENT)]
+    for step in passes(width, height, TOY):
+        sizes = spec_passes.tile_sizes(step.level.width, step.level.height, TOY.tile)
+        assert [tuple(box[2:]) for box in step.level.boxes.tolist()] == sizes
+        covered = np.zeros((step.level.height, step.level.width), int)
+        for x, y, w, h in step.level.boxes:
+            covered[y : y + h, x : x + w] += 1
+        assert (covered == 1).all()
+
+
+def test_layout_of_small_tiles() -> None:
+    """A tile has 3 w h integers, and tokens up to the one with its last integer."""
+    level = Level(11, 3, TOY.tile)
+    layout = Layout(level, TOY, TABLES.order[0])
+    assert level.columns == [6, 5] and layout.exists.sum(1).tolist() == [54, 45]
+    for exists, last in zip(layout.exists, layout.last, strict=True):
+        furthest = np.flatnonzero(exists)[-1]
+        start = layout.ends[last - 2] if last > 1 else 0
+        assert start <= furthest < layout.ends[last - 1]
+
+
+# -- round trips -----------------------------------------------------------------------------------------------
+
+
+@some
+@given(tokens())
+def test_round_trip(sent: Tokens) -> None:
+    data = write(sent, TOY, TABLES)
+    assert describe(ours(data, sent)) == describe(sent)
+    assert theirs(data, sent.width, sent.height) == describe(sent)
+
+
+@some
+@given(tokens(), st.binary(max_size=20))
+def test_bytes_after_the_end_are_ignored(sent: Tokens, tail: bytes) -> None:
+    assert describe(ours(write(sent, TOY, TABLES) + tail, sent)) == describe(sent)
+
+
+@settings(deadline=None, max_examples=8)
+@given(tokens())
+def test_trim_leaves_no_byte_to_spare(sent: Tokens) -> None:
+    whole = write(sent, TOY, TABLES)
+    trimmed = trim(whole, sent, TOY, TABLES)
+    assert describe(ours(trimmed, sent)) == theirs(trimmed, sent.width, sent.height) == describe(sent)
+    for shorter in (trimmed[:-1], whole[: len(trimmed) - 1]):
+        assert describe(ours(shorter, sent)) != describe(sent)
+
+
+def test_tokens_without_a_base_take_no_bytes() -> None:
+    plan = passes(20, 20, TOY)
+    nothing = Tokens(20, 20, TOY.model_id, None, tuple(empty_tokens(p.level, TOY) for p in plan))
+    assert write(nothing, TOY, TABLES) == b""
+    assert describe(ours(b"", nothing)) == describe(nothing)
+
+
+# -- prefixes --------------------------------------------------------------------------------------------------
+
+
+def check_partial(part: Tokens, whole: Tokens) -> None:
+    """A prefix's tokens are the whole's: complete up to the last one, there by symbol, and zero after it."""
+    if part.base is None:
+        assert not any(p.counts.any() or p.values.any() for p in part.passes)
+        return
+    assert part.base == whole.base
+    (counts, values), (all_counts, all_values) = flat(part), flat(whole)
+    assert np.all(counts <= all_counts)
+    starts = np.concatenate([[0, 0], np.cumsum(TOY.token_dims)])  # of the last token of a tile with so many
+    complete = np.arange(TOY.coefficients) < starts[counts][:, None]
+    assert np.array_equal(values[complete], all_values[complete])
+    assert not values[np.arange(TOY.coefficients) >= starts[np.minimum(counts + 1, TOY.tokens + 1)][:, None]].any()
+    symbols, true_symbols = to_symbols(values)[0], to_symbols(all_values)[0]
+    assert np.all((symbols == true_symbols) | (symbols == 0))
+
+
+def test_every_prefix_reads_as_a_prefix() -> None:
+    sent = small()
+    data = write(sent, TOY, TABLES)
+    wrong, before = None, np.zeros(len(flat(sent)[0]))
+    for n in range(len(data) + 1):
+        part = ours(data[:n], sent)
+        check_partial(part, sent)
+        assert describe(part) == theirs(data[:n], sent.width, sent.height)
+        counts, values = flat(part)
+        missing = int((values != flat(sent)[1]).sum())
+        assert np.all(counts >= before) and (wrong is None or missing <= wrong)
+        wrong, before = missing, counts
+    assert wrong == 0 and len(data) > 60
+
+
+@some
+@given(tokens(), st.floats(0, 1))
+def test_any_prefix_reads_as_a_prefix(sent: Tokens, share: float) -> None:
+    data = write(sent, TOY, TABLES)
+    cut = data[: round(share * len(data))]
+    check_partial(ours(cut, sent), sent)
+    assert describe(ours(cut, sent)) == theirs(cut, sent.width, sent.height)
+
+
+def test_missing_raw_bits_read_as_the_middle() -> None:
+    """A 1 x 1 picture whose only integer, 20,000, arrives bit by bit: 2**14, octave's half, 13 raw bits."""
+    plan = passes(1, 1, TOY)
+    parts = [PassTokens(np.zeros(1, np.int16), np.zeros((1, TOY.coefficients), np.int16)) for _ in plan]
+    rank = int(np.flatnonzero(Layout(plan[0].level, TOY, TABLES.order[0]).exists[0])[0])
+    parts[0].values[0, rank] = 20_000
+    parts[0].counts[0] = 1 + int(np.searchsorted(np.cumsum(TOY.token_dims), rank, side="right"))
+    sent = Tokens(1, 1, TOY.model_id, 9, tuple(parts))
+    data = write(sent, TOY, TABLES)
+    read_so_far = [int(ours(data[:n], sent).passes[0].values[0, rank]) for n in range(len(data) + 1)]
+    symbol = 2**14  # 20,000 is 10 0111000100000 in binary: the lower half of its octave
+    prefixes = {symbol + (20_000 - symbol >> 13 - n << 13 - n) + (1 << 13 - n >> 1) for n in range(1, 14)}
+    assert set(read_so_far) <= {0, symbol + 2**12} | prefixes and symbol + 2**12 in read_so_far
+    assert read_so_far[-1] == 20_000
+
+
+# -- anything whatever -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(max_size=60), st.integers(1, 30), st.integers(1, 30))
+def test_any_bytes_are_a_stream_and_both_readers_find_the_same(data: bytes, width: int, height: int) -> None:
+    found = read(data, width, height, TOY.model_id, TOY, TABLES)
+    assert describe(found) == theirs(data, width, height)
+
+
+def test_long_noise_in_both_readers() -> None:
+    """Random bytes decode like any picture: long streams, shipped tables, and runs of 00 and ff."""
+    model = load("anchor")
+    independent_model = parse_independently(model.content)
+    rng = np.random.default_rng(3)
+    noise = [rng.bytes(n) for n in (1, 7, 8, 9, 100, 600)]
+    for data in [*noise, bytes(300), b"\xff" * 300, noise[-1] + b"\xff" * 40, b"\x80" + bytes(50)]:
+        found = read(data, 70, 45, 1, model.config, model.tables)
+        assert describe(found) == theirs(data, 70, 45, independent_model)
+
+
+@settings(deadline=None, max_examples=15)
+@given(tokens(), st.data())
+def test_damaged_streams_are_read_alike(sent: Tokens, data: st.DataObject) -> None:
+    content = bytearray(write(sent, TOY, TABLES))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    assert describe(ours(bytes(content), sent)) == theirs(bytes(content), sent.width, sent.height)
+
+
+def test_both_readers_of_a_model_file_find_the_same() -> None:
+    model = parse_model(MODEL_FILE, "toy")
+    assert model.config == TOY and all(np.array_equal(getattr(model.tables, n), getattr(TABLES, n)) for n in NAMES)
+    assert np.array_equal(np.diff(INDEPENDENT.bank), TABLES.bank)
+    for name in set(NAMES) - {"bank", "price_classes", "price_go"}:  # prices are the encoder's alone
+        assert np.array_equal(getattr(INDEPENDENT, "tile_so_far" if name == "tile" else name), getattr(TABLES, name))

@@ -1,0 +1,315 @@
+"""Anchor, tiles, networks and loop filter: a new network is the linear codec, and each part sees what it may see."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import Draw, awaken
+from torch import Tensor
+
+import prow.codec
+from prow.anchor import COLOUR, Anchor
+from prow.codec import Codec
+from prow.config import CONFIGS, FULL, START
+from prow.geometry import Level
+from prow.tiling import Tiling, double, halve, pyramid
+from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
+from prow.training.loop import run_passes
+from prow.training.statistics import Statistics
+
+TOY = CONFIGS["toy"]
+T, K, N = TOY.tile, TOY.coefficients, TOY.tokens
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pixels(*shape: int, seed: int = 0) -> Tensor:
+    """Grey levels 0 to 255."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255
+
+
+@pytest.fixture
+def network() -> Tokenizer:
+    torch.manual_seed(0)
+    return awaken(Tokenizer(TOY)).eval()
+
+
+# -- anchor ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [8, 16])
+def test_anchor_is_orthonormal_at_every_tile_size(tile: int) -> None:
+    """1x1, 1xT and Tx1 included: as many coefficients as samples, the same energy, and all of it comes back."""
+    anchor = Anchor(tile)
+    sizes = torch.cartesian_prod(torch.arange(1, tile + 1), torch.arange(1, tile + 1))  # height, width
+    inside = (torch.arange(tile) < sizes[:, :1])[:, :, None] & (torch.arange(tile) < sizes[:, 1:])[:, None]
+    picture = randn(len(sizes), 3, tile, tile) * 50  # what lies outside of a tile must not matter
+    coefficients = anchor(picture, sizes)
+    inner = picture * inside[:, None]
+    torch.testing.assert_close(coefficients.square().sum(1), inner.square().sum((1, 2, 3)), rtol=1e-4, atol=1e-2)
+    absent = ~inside[:, None].expand(-1, 3, -1, -1).flatten(1)
+    assert torch.all(coefficients[absent] == 0)
+    torch.testing.assert_close(anchor.inverse(coefficients, sizes), inner, rtol=0, atol=1e-3)
+
+
+def test_anchor_of_a_flat_tile_is_its_mean() -> None:
+    sizes = torch.tensor([[8, 8], [1, 1], [3, 8]])
+    coefficients = Anchor(8)(torch.full((3, 3, 8, 8), 10.0), sizes)
+    expected = 10 * 3**0.5 * torch.tensor([64.0, 1.0, 24.0]).sqrt()
+    torch.testing.assert_close(coefficients[:, 0], expected, rtol=1e-5, atol=1e-4)
+    assert float(coefficients[:, 1:].abs().max()) < 1e-3
+
+
+def test_colour_transform_is_orthonormal() -> None:
+    torch.testing.assert_close(COLOUR @ COLOUR.T, torch.eye(3), rtol=0, atol=1e-6)
+
+
+# -- tiles and levels --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (8, 8), (17, 23), (64, 50)])
+def test_cut_and_join(size: tuple[int, int]) -> None:
+    width, height = size
+    tiling = Tiling(Level(width, height, T))
+    picture = pixels(2, 3, height, width)
+    tiles = tiling.cut(picture)
+    assert tiles.shape == (2 * tiling.level.tiles, 3, T, T)
+    assert torch.equal(tiling.join(tiles), picture)
+    for box, tile, (h, w) in zip(tiling.level.boxes, tiles, tiling.sizes.tolist(), strict=False):
+        x, y, *size_of_box = box.tolist()
+        assert size_of_box == [w, h]
+        assert torch.equal(tile[:, :h, :w], picture[0, :, y : y + h, x : x + w])
+        assert torch.equal(tile[:, h - 1 :, :w], tile[:, h - 1 : h, :w].expand(-1, T - h + 1, -1))  # replicated
+        assert torch.equal(tile[:, :, w - 1 :], tile[:, :, w - 1 : w].expand(-1, -1, T - w + 1))
+
+
+def test_cut_takes_whole_rows_of_tiles() -> None:
+    tiling, picture = Tiling(Level(20, 30, T)), pixels(1, 3, 30, 20)
+    every = tiling.cut(picture)
+    assert torch.equal(torch.cat([tiling.cut(picture, 0, 1), tiling.cut(picture, 1, 4)]), every)
+
+
+def test_spread_gives_each_tile_its_number() -> None:
+    tiling = Tiling(Level(20, 9, T))
+    spread = tiling.spread(torch.arange(6.0))
+    assert spread.shape == (1, 1, 9, 20)
+    for number, (x, y, w, h) in enumerate(tiling.level.boxes.tolist()):
+        assert torch.all(spread[0, 0, y : y + h, x : x + w] == number)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 4), (17, 23)])
+def test_halve_and_double_sizes(size: tuple[int, int]) -> None:
+    width, height = size
+    picture = pixels(1, 3, height, width)
+    small = halve(picture)
+    assert small.shape == (1, 3, -(-height // 2), -(-width // 2))
+    assert double(small, width, height).shape == picture.shape
+    # an odd side repeats its last row or column, so the last mean is over real pixels alone
+    corner = picture[..., height - 1 - (height + 1) % 2 :, width - 1 - (width + 1) % 2 :].mean((2, 3))
+    torch.testing.assert_close(small[..., -1, -1], corner)
+
+
+def test_halve_and_double_are_aligned() -> None:
+    """A ramp stays where it is: no shift by half a pixel in either direction."""
+    ramp = (torch.arange(32.0)[:, None] * 3 + torch.arange(40.0)).expand(1, 3, 32, 40)
+    small = halve(ramp)
+    torch.testing.assert_close(small[0, 0, 2, 5], ramp[0, 0, 4:6, 10:12].mean())
+    back = double(small, 40, 32)
+    inner = (..., slice(3, -3), slice(3, -3))
+    torch.testing.assert_close(halve(back)[inner], small[inner], rtol=0, atol=1e-3)
+    assert float((back - ramp)[..., 6:-6, 6:-6].abs().max()) < 0.4  # a shift by half a pixel would be 2.0
+
+
+def test_pyramid_runs_coarse_to_fine() -> None:
+    shapes = [tuple(level.shape[-2:]) for level in pyramid(pixels(1, 3, 23, 17), 4)]
+    assert shapes == [(3, 3), (6, 5), (12, 9), (23, 17)]
+
+
+def test_patches_come_back() -> None:
+    picture = pixels(2, 3, T, T)
+    patches = patchify(picture, TOY.patch)
+    assert patches.shape == (2, (T // TOY.patch) ** 2, 3 * TOY.patch**2)
+    assert torch.equal(unpatchify(patches, TOY.patch), picture)
+
+
+# -- networks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiles() -> dict[str, Tensor]:
+    """Six tiles of several sizes, their contexts, steps, order and received integers."""
+    sizes = torch.tensor([[8, 8], [8, 5], [1, 1], [5, 8], [1, 8], [7, 6]])
+    index = torch.arange(K)
+    exists = (index % 64 // 8 < sizes[:, :1]) & (index % 8 < sizes[:, 1:])
+    order = index.roll(17)
+    values = (randn(6, K, seed=5) * 2).round() * exists[:, order]
+    counts = torch.tensor([5, 3, 1, 0, 2, 4])
+    ends = torch.tensor(TOY.token_dims).cumsum(0)
+    values *= index < torch.cat([torch.zeros(1, dtype=torch.long), ends])[counts][:, None]
+    step = step_tensor(torch.tensor([12, 20, 28, 36, 44, 52]))
+    context = pixels(6, 3, T, T, seed=3)
+    tile = (context + randn(6, 3, T, T) * 20).clamp(0, 255)
+    given = {"tile": tile, "context": context, "sizes": sizes, "step": step}
+    return {**given, "order": order, "values": values, "counts": counts}
+
+
+def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What analyse, synthesise and finish make of the tiles."""
+    common = (given["context"], given["sizes"], given["step"], kind, given["order"])
+    ratios = network.analyse(given["tile"], *common)
+    painted = network.synthesise(given["values"], given["counts"], *common)
+    share = (given["counts"] / N)[:, None, None, None].expand(-1, 1, T, T)
+    return ratios, painted, network.finish(painted, given["context"], share, given["step"], kind)
+
+
+@pytest.mark.parametrize("kind", [START, FULL])
+def test_a_new_network_is_the_linear_codec(kind: int, tiles: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    new = Tokenizer(TOY).eval()
+    linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
+    assert not list(linear.parameters())
+    assert linear.reach == 0 < new.reach
+    for with_network, without in zip(run(new, tiles, kind), run(linear, tiles, kind), strict=True):
+        assert torch.equal(with_network, without)
+
+
+def test_the_linear_codec_is_exact_without_rounding(tiles: dict[str, Tensor]) -> None:
+    linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
+    ratios, _, _ = run(linear, tiles, FULL)
+    every = torch.full((6,), N)
+    context, sizes, step, order = (tiles[name] for name in ("context", "sizes", "step", "order"))
+    painted = linear.synthesise(ratios, every, context, sizes, step, FULL, order)
+    for got, wanted, (h, w) in zip(painted, tiles["tile"], sizes.tolist(), strict=True):
+        torch.testing.assert_close(got[:, :h, :w], wanted[:, :h, :w], rtol=0, atol=1e-2)
+
+
+def test_every_part_of_an_awake_network_has_an_effect(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+    linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
+    for awake, without in zip(run(network, tiles, FULL), run(linear, tiles, FULL), strict=True):
+        assert float((awake - without).abs().max().detach()) > 0.01
+
+
+def decode(network: Tokenizer, given: dict[str, Tensor], values: Tensor) -> Tensor:
+    """The decoder's correction [6, 3, T, T], with nothing but `values` changed."""
+    scale, cond = pixel_scale(given["step"]), condition(given["step"], FULL)
+    return network.decoder(values, given["counts"], given["tile"], given["context"], cond, scale, given["order"])
+
+
+@torch.no_grad()
+def test_decoder_ignores_values_beyond_the_counts(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+    ends = torch.tensor([0, *torch.tensor(TOY.token_dims).cumsum(0).tolist()])
+    received = torch.arange(K) < ends[tiles["counts"]][:, None]
+    noise = (randn(6, K, seed=9) * 10).round()
+    clean, noisy = tiles["values"], torch.where(received, tiles["values"], noise)
+    torch.testing.assert_close(decode(network, tiles, clean), decode(network, tiles, noisy), rtol=0, atol=1e-6)
+    changed = (decode(network, tiles, clean) - decode(network, tiles, clean + received)).abs().amax((1, 2, 3))
+    assert ((changed > 1e-5) == (tiles["counts"] > 0)).all()  # and it does look at what was received
+
+
+@torch.no_grad()
+def test_the_position_of_a_coefficient_matters_not_its_rank(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+    """A pass with another order of coefficients finds the rows of its own coefficients in the same weights."""
+    context, sizes, step = tiles["context"], tiles["sizes"], tiles["step"]
+    straight, rolled = torch.arange(K), tiles["order"]
+    linear_part = [network.anchor(tiles["tile"] - context, sizes)[:, o] / step[:, None] for o in (straight, rolled)]
+    ratios = [network.analyse(tiles["tile"], context, sizes, step, FULL, o) for o in (straight, rolled)]
+    first = slice(0, TOY.token_dims[0])
+    correction = [(r - a)[:, first] for r, a in zip(ratios, linear_part, strict=True)]
+    assert float((correction[0] - correction[1]).abs().max()) > 1e-4
+    heads = network.encoder.head
+    swapped = heads.clone()
+    swapped[rolled[first]] = heads[straight[first]]
+    network.encoder.head.copy_(swapped)
+    again = network.analyse(tiles["tile"], context, sizes, step, FULL, rolled)
+    torch.testing.assert_close((again - linear_part[1])[:, first], correction[0], rtol=0, atol=1e-4)
+
+
+def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None:
+    images = torch.from_numpy(draw(40, 24)).permute(2, 0, 1)[None].float()
+    network.train()
+    for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
+        result.loss.backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0]
+    assert without == []
+    assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+
+
+def test_gradients_of_a_new_network_reach_its_three_heads(draw: Draw) -> None:
+    torch.manual_seed(0)
+    network = Tokenizer(TOY)
+    images = torch.from_numpy(draw(24, 24)).permute(2, 0, 1)[None].float()
+    for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
+        result.loss.backward()
+    for head in (network.encoder.head, network.decoder.head.weight, network.filter.leave.weight):
+        assert head.grad is not None and float(head.grad.abs().max()) > 0
+
+
+# -- loop filter -------------------------------------------------------------------------------------------------
+
+
+def filtered(network: LoopFilter, picture: Tensor, context: Tensor) -> Tensor:
+    step = step_tensor(torch.tensor([30]))
+    share = torch.full_like(picture[:, :1], 0.5)
+    with torch.no_grad():
+        return network(picture, context, share, pixel_scale(step), condition(step, FULL))
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize("name", ["picture", "context"])
+def test_reach_of_the_filter(network: Tokenizer, axis: int, name: str) -> None:
+    """What is further than `reach` from a block of even position and size changes nothing in it; what is nearer does.
+
+    (The filter works on cells of 2 x 2 px, so of a single pixel this holds up to the border of its cell.)
+    """
+    reach, start, size = network.reach, 40, 8
+    given = {"picture": pixels(1, 3, 90, 90, seed=1), "context": pixels(1, 3, 90, 90, seed=2)}
+    block = filtered(network.filter, **given).narrow(axis, start, size)
+    assert reach % 2 == 0 and reach < start
+
+    def moved(first: int) -> float:
+        """What a change of one row or column does to the block."""
+        other = {n: t.clone() for n, t in given.items()}
+        other[name].narrow(axis, first, 1).add_(60)
+        return float((filtered(network.filter, **other).narrow(axis, start, size) - block).abs().max())
+
+    assert moved(start - reach - 1) == moved(start + size + reach) == 0
+    assert moved(start - 2) > 0 and moved(start + size + 1) > 0
+    assert name != "picture" or moved(start - reach) > 0  # and no more than needed
+
+
+@pytest.mark.parametrize("size", [(30, 100), (45, 67), (9, 16)])
+def test_strips_equal_the_whole(size: tuple[int, int], codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    width, height = size
+    given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 1, height, width, seed=3) / 255]
+    whole = codec._finish(*given, grid=28, kind=FULL)
+    monkeypatch.setattr(prow.codec, "_STRIP", 16)
+    strips = codec._finish(*given, grid=28, kind=FULL)
+    assert strips.shape == (1, 3, height, width)
+    torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
+    assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something
+
+
+def test_batches_of_tiles_equal_the_whole(codec: Codec, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = codec.encode(draw(60, 44), 24)
+    monkeypatch.setattr(prow.codec, "_TILES", 3)
+    batches = codec.encode(draw(60, 44), 24)
+    torch.testing.assert_close(batches.picture, whole.picture, rtol=0, atol=1e-2)
+
+
+@torch.no_grad()
+def test_filter_takes_any_size(network: Tokenizer) -> None:
+    for height, width in ((1, 1), (1, 9), (8, 1), (3, 5)):
+        picture = pixels(1, 3, height, width)
+        assert filtered(network.filter, picture, picture * 0.9).shape == picture.shape
+
+
+def test_finish_stays_within_0_to_255(network: Tokenizer) -> None:
+    picture = randn(1, 3, 20, 20) * 400
+    step = step_tensor(torch.tensor([50]))
+    with torch.no_grad():
+        out = network.finish(picture, picture, torch.ones(1, 1, 20, 20), step, FULL)
+    assert float(out.min()) == 0 and float(out.max()) == 255

@@ -1,0 +1,302 @@
+"""Training at toy size: the command line, its files, resuming, and the tail drop."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_picture
+from PIL import Image
+
+from prow.config import CONFIGS, step_size
+from prow.registry import parse_model
+from prow.tables import check_shapes
+from prow.training import __main__ as command
+from prow.training.data import Batches, crop_photo, find_sources
+from prow.training.loop import Drop, run_passes
+from prow.training.statistics import Statistics
+from prow.training.trainer import Options, Trainer
+
+TOY = CONFIGS["toy"]
+PIXELS = 2048  # a batch: one picture of 64 x 64 or larger
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/: a tar of two photos, a folder of one, a tar of two mosaics; val/: two photos."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "train" / "more").mkdir(parents=True)
+    (root / "val").mkdir()
+    mosaic = [np.hstack([draw_picture(64, 64, s) for s in range(k, k + 3)]) for k in (20, 30)]
+    tars = {
+        "photos-00.tar": {f"{s}.png": png(draw_picture(300, 280, s)) for s in (1, 2)} | {"notes.txt": b"no photo"},
+        "thumbs-00.tar": {f"mosaic-{k}.png": png(m) for k, m in enumerate(mosaic)},
+    }
+    for name, members in tars.items():
+        with tarfile.open(root / "train" / name, "w") as tar:
+            for member, content in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    (root / "train" / "more" / "3.png").write_bytes(png(draw_picture(120, 90, 3)))
+    for seed in (4, 5):
+        (root / "val" / f"{seed}.png").write_bytes(png(draw_picture(70, 50, seed)))
+    return root
+
+
+# -- the command line --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """run(*options): the command in this process on a clock that moves 2 s whenever it is read."""
+    ticks = iter(range(10**9))
+    clock = SimpleNamespace(monotonic=lambda: 2.0 * next(ticks), time=lambda: 0.0)
+    monkeypatch.setattr(command, "time", clock)
+    monkeypatch.setattr("prow.training.trainer.time", clock)
+    monkeypatch.setattr(command, "BOOTSTRAP_BATCHES", 3)
+    out = tmp_path / "out"
+
+    def call(*options: str, minutes: float) -> Path:
+        common = f"prow.training --data {data} --out {out} --config toy --pixels {PIXELS} --device cpu".split()
+        monkeypatch.setattr(sys, "argv", [*common, "--minutes", str(minutes), "--collect-minutes", "0", *options])
+        command.main()
+        return out
+
+    return call
+
+
+def saved(out: Path) -> dict:
+    return torch.load(out / "state.pt", weights_only=True)
+
+
+def test_command_line(data: Path, tmp_path: Path) -> None:
+    """A real run of a few seconds in a process of its own."""
+    options = f"--data {data} --out {tmp_path} --config toy --pixels {PIXELS} --minutes 0.02 --collect-minutes 0.005"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "prow.training", *options.split(), "--device", "cpu"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "toy.safetensors")]
+    assert saved(tmp_path)["step"] >= 1
+    assert parse_model((tmp_path / "toy.safetensors").read_bytes(), "toy").config == TOY
+
+
+def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
+    out = run(minutes=1.6)  # a line after the first
+    assert sorted(p.name for p in out.iterdir()) == ["log.jsonl", "state.pt", "toy.safetensors"]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert len(lines) == 1
+    assert {"minutes", "step", "loss", "psnr_step26", "bpp_step26", "psnr_at_0.1bpp"} <= set(lines[0])
+    assert lines[0]["minutes"] == pytest.approx(1, abs=0.05)
+    assert np.isfinite(list(lines[0].values())).all()
+    assert lines[0]["psnr_step26"] > lines[0]["psnr_step44"]
+    assert lines[0]["bpp_step26"] > lines[0]["bpp_step44"]
+
+    model = parse_model((out / "toy.safetensors").read_bytes(), "toy")
+    assert model.config == TOY
+    check_shapes(model.tables, TOY)
+    assert np.all(np.sort(model.tables.order, axis=1) == np.arange(TOY.coefficients))
+    assert not np.array_equal(model.tables.order[2], np.arange(TOY.coefficients))  # fitted, not natural
+    assert len(np.unique(model.tables.classes)) > 20
+    state = saved(out)
+    assert json.loads(state["config"])["name"] == "toy"
+    assert state["step"] > 20
+    heads = ("encoder.head", "decoder.head.weight", "filter.leave.weight")
+    assert all(float(state["average"][name].abs().max()) > 0 for name in heads)  # what began at zero has learned
+
+
+def test_resume_goes_on_from_the_saved_step(run: Callable[..., Path]) -> None:
+    first = saved(run(minutes=0.3))
+    again = saved(run("--resume", minutes=0.3))  # its minutes are used up: nothing to do
+    assert again["step"] == first["step"] > 5
+    assert all(torch.equal(again["model"][k], first["model"][k]) for k in first["model"])
+    further = saved(run("--resume", minutes=0.6))
+    assert further["step"] == pytest.approx(2 * first["step"], abs=1)
+    assert further["minutes"] == pytest.approx(0.6, abs=0.05)
+    moments = further["optimiser"]["state"]
+    assert {int(m["step"]) for m in moments.values()} == {further["step"]}  # the optimiser went on, too
+
+
+def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
+    out = run(minutes=0.3)
+    before = saved(out)
+    (out / "toy.safetensors").unlink()
+    run("--export-only", minutes=0.3)
+    assert saved(out)["step"] == before["step"]
+    assert parse_model((out / "toy.safetensors").read_bytes(), "toy").config == TOY
+
+
+# -- state -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def options(data: Path, tmp_path: Path) -> Options:
+    return Options(data=data / "train", out=tmp_path, config="toy", minutes=1, pixels=PIXELS, sides=(64,))
+
+
+def test_a_state_comes_back_whole(options: Options) -> None:
+    trainer = Trainer(options)
+    trainer.bootstrap(2)
+    for _ in range(2):
+        assert np.isfinite(trainer.train_step())
+    trainer.minutes = 0.25
+    trainer.save()
+    other = Trainer(options)
+    other.load()
+    assert (other.step, other.minutes) == (2, 0.25)
+    assert torch.equal(other.statistics.order, trainer.statistics.order)
+    assert torch.equal(other.statistics.sent, trainer.statistics.sent)
+    for name in ("model", "average"):
+        pairs = zip(getattr(other, name).parameters(), getattr(trainer, name).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert not list(options.out.glob("*.tmp"))
+
+
+def test_a_state_of_another_config_is_refused(options: Options) -> None:
+    trainer = Trainer(options)
+    trainer.save()
+    state = saved(options.out)
+    state["config"] = state["config"].replace('"filter_width": 8', '"filter_width": 16')
+    torch.save(state, trainer.state_file)
+    with pytest.raises(ValueError, match=r'"filter_width": 16.*"filter_width": 8'):
+        Trainer(options).load()
+
+
+def lagrangian(trainer: Trainer, images: torch.Tensor) -> float:
+    """Squared error and price of the bits, in squared steps a pixel, of one picture as it is decoded in the end."""
+    steps, bits = torch.full((len(images),), 30), 0.0
+    with torch.no_grad():
+        for result in run_passes(trainer.model, images, steps, trainer.statistics, 0.08, learn=False, refine=False):
+            bits += float(result.bits.sum())
+            error = float(result.error.sum()) * 3 * images.shape[-1] * images.shape[-2]
+    return (error / step_size(30) ** 2 + 0.08 * bits) / (images.shape[-1] * images.shape[-2])
+
+
+def test_training_helps(options: Options) -> None:
+    """On one picture, over and over: what the loss stands for, with all tokens, falls."""
+    trainer = Trainer(options)
+    trainer.bootstrap(4)
+    one = trainer.images()[:1]
+    trainer.images = lambda: one
+    trainer.base_steps = lambda batch: torch.full((batch,), 30)
+    before = lagrangian(trainer, one)
+    assert all(np.isfinite(trainer.train_step()) for _ in range(50))
+    assert lagrangian(trainer, one) < 0.97 * before
+
+
+# -- data --------------------------------------------------------------------------------------------------------
+
+
+def test_sources_are_found_in_tars_and_folders(data: Path, tmp_path: Path) -> None:
+    photos, mosaics = find_sources(data / "train")
+    assert sorted(s.name for s in photos) == ["1.png", "2.png", "3.png"]
+    assert [s.name for s in mosaics] == ["mosaic-0.png"]  # the last one is held out
+    assert {s.open().size for s in photos} == {(300, 280), (120, 90)}
+    with pytest.raises(FileNotFoundError, match="no photos"):
+        find_sources(tmp_path)
+
+
+def test_batches_are_the_same_for_the_same_seed(data: Path) -> None:
+    batches = [Batches(data / "train", 2 * 64 * 64, (64, 128), seed) for seed in (1, 1, 2)]
+    first, again, other = ([b.next() for _ in range(4)] for b in batches)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    for batch in first + other:
+        assert batch.dtype == np.uint8 and batch.shape[-1] == 3 and max(batch.shape[1:3]) in (64, 128)
+
+
+def test_an_unreadable_photo_reaches_the_training_thread(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+    with pytest.raises(OSError, match="cannot identify"):
+        Batches(tmp_path, 4096, (64,), 0).next()
+
+
+def test_crops_have_the_size_asked_for() -> None:
+    photo, rng = Image.fromarray(draw_picture(50, 70)), random.Random(0)
+    for width, height in ((64, 64), (20, 30), (50, 70), (128, 16)):
+        for _ in range(4):
+            assert crop_photo(photo, width, height, rng).shape == (height, width, 3)
+
+
+# -- tail drop ---------------------------------------------------------------------------------------------------
+
+
+def test_tail_drop_draws_uniform_prefixes() -> None:
+    torch.manual_seed(0)
+    tiles = 60_000
+    counts = torch.full((3 * tiles,), 5)
+    cut = Drop(torch.tensor([0, 1, 2])).cut(counts, 1, tiles).view(3, tiles)
+    assert torch.all(cut[0] == 0)  # its stream ended a pass ago
+    assert torch.all(cut[2] == 5)  # its stream goes on
+    share = torch.bincount(cut[1], minlength=6) / tiles
+    torch.testing.assert_close(share, torch.full((6,), 1 / 6), rtol=0, atol=0.01)
+
+
+def test_tail_drop_stays_within_what_a_tile_has() -> None:
+    torch.manual_seed(0)
+    counts = torch.arange(6).repeat(2000)
+    cut = Drop(torch.tensor([3])).cut(counts, 3, len(counts))
+    for number in range(6):
+        drawn = cut[counts == number]
+        assert set(drawn.tolist()) == set(range(number + 1))
+
+
+def test_tail_drop_ends_in_every_pass_alike() -> None:
+    torch.manual_seed(0)
+    ends = Drop.draw(60_000, 4, torch.device("cpu")).last_pass
+    share = torch.bincount(ends, minlength=5) / len(ends)
+    assert 0.2 < share[4] < 0.9  # the streams that do not end early
+    torch.testing.assert_close(share[:4], (1 - share[4]).expand(4) / 4, rtol=0, atol=0.01)
+
+
+# -- statistics --------------------------------------------------------------------------------------------------
+
+
+def test_statistics_count_what_is_sent() -> None:
+    statistics = Statistics(TOY, "cpu")
+    values = torch.zeros(2, TOY.coefficients)
+    values[0, :3] = torch.tensor([4.0, -1.0, 0.0])
+    sent = torch.zeros(2, TOY.coefficients, dtype=torch.bool)
+    sent[0, :8] = True
+    statistics.add(2, torch.tensor([30, 31]), values, sent, torch.tensor([2, 0]), torch.tensor([2, 5]))
+    number, nonzero, magnitude = statistics.sent[:, 2, 30, :9]
+    assert number.tolist() == [1] * 8 + [0]
+    assert nonzero.tolist() == [1, 1] + [0] * 7
+    assert magnitude.tolist() == [4, 1] + [0] * 7
+    asked, went = statistics.flags[:, 2]
+    assert asked[30].tolist() == [1, 1, 0, 0, 0] and went[30].tolist() == [1, 1, 0, 0, 0]  # its last token: no stop
+    assert asked[31].tolist() == [1, 0, 0, 0, 0] and went[31].tolist() == [0] * 5
+
+
+def test_tables_follow_the_statistics() -> None:
+    """What was seen often gets cheap."""
+    statistics = Statistics(TOY, "cpu")
+    steps = torch.full((400,), 30)
+    values = torch.zeros(400, TOY.coefficients)
+    values[:, :10] = (torch.randn(400, 10, generator=torch.Generator().manual_seed(0)) * 8).round()
+    sent = torch.ones_like(values, dtype=torch.bool)
+    counts = torch.full((400,), TOY.tokens)
+    statistics.add(1, steps, values, sent, counts, counts)
+    tables = statistics.tables()
+    zero_bits = tables.bits[tables.classes[1, 30]][:, 0]
+    assert zero_bits[:10].min() > 2 and zero_bits[100:].max() < 0.2
+    go, stop = tables.flag_bits(1, 30)
+    assert go.max() < 0.1 and stop.min() > 5
