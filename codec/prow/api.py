@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
 from . import container
@@ -213,6 +214,8 @@ def _encode(
     given = [n for n, v in (("bytes", size), ("bpp", bpp), ("quality", quality)) if v is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
+    if not isinstance(model, str):
+        raise InputError(f"model {model!r} came, wanted the name of one (see prow.models())")
     name = load(model).config.name
     pixels = load_rgb(image)
     height, width = pixels.shape[:2]
@@ -229,25 +232,25 @@ def _encode(
 
 
 def _bytes_of(bpp: float, pixels: int) -> int:
-    if not (isinstance(bpp, int | float) and math.isfinite(bpp) and bpp > 0):
+    if not (isinstance(bpp, Real) and math.isfinite(float(bpp) * pixels) and bpp > 0):
         raise InputError(f"bpp {bpp!r} came, wanted a number above 0")
-    return math.floor(bpp * pixels / 8)
+    return math.floor(float(bpp) * pixels / 8)
 
 
 def _room(size: int, width: int, height: int, profile: Profile) -> int:
     """Payload bytes in a file of `size` bytes."""
-    if isinstance(size, bool) or not isinstance(size, int):
+    if isinstance(size, bool) or not isinstance(size, Integral):
         raise InputError(f"bytes {size!r} came, wanted a whole number")
     least = container.MIN_BYTES if profile == "file" else container.MIN_BARE_BYTES
     if size < least:
         raise BudgetError(f"a budget of {size} bytes came, the {profile} profile wants at least {least}")
-    return container.payload_room(size, width, height, profile)
+    return container.payload_room(int(size), width, height, profile)
 
 
 def _quality(quality: float) -> float:
-    if not (isinstance(quality, int | float) and 0 <= quality <= 100):
+    if not (isinstance(quality, Real) and 0 <= quality <= 100):
         raise InputError(f"quality {quality!r} came, wanted a number from 0 to 100")
-    return quality
+    return float(quality)
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:
@@ -265,8 +268,8 @@ def _codec(name: str, device: str) -> Codec:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"device {device!r} came, torch cannot use it: {str(error).splitlines()[0]}") from None
     model = load(name)
     return Codec(model.network(device), model.tables)

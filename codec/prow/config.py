@@ -46,6 +46,9 @@ class Config:
     filter_dilations: tuple[int, ...] = (1, 2, 4, 1)
 
     def __post_init__(self) -> None:
+        sizes = (self.tile, self.patch, self.width, self.heads, self.filter_width)
+        if min(sizes) < 1 or not 1 <= self.model_id <= 255:
+            raise ValueError(f"config {self.name} has a size below 1 or model id {self.model_id}, wanted 1 to 255")
         if sum(self.token_dims) != self.coefficients:
             raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
         if min(self.token_dims) < 1 or min(self.octave_shift, *self.refine_shifts, 0) < 0:
@@ -67,7 +70,9 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        fields: dict[str, Any] = json.loads(text)
+        fields = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"a config of JSON type {type(fields).__name__} came, wanted an object")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 

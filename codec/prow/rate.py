@@ -1,9 +1,9 @@
 """Rate control: the base step and the cut that make a stream of an exact size.
 
-A stream's size falls smoothly as the base step grows, so the coarsest step whose stream still reaches the budget is
-found by a bracketing search in the logarithm of the size, first with the linear anchor alone, which is quick, then
-with the network near the step found. What sticks out is cut off. Nothing is lost by the cut but the last integers
-of the last pass: any prefix of a stream is a stream.
+A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget is found by
+a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick. From there the
+network tries finer steps as long as the picture gets better; what sticks out of the budget is cut off. Nothing is
+lost by the cut but the end of the story: any prefix of a stream is a stream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from .codec import Codec
+from .codec import Codec, squared_error
 from .config import STEPS
 from .stream import Tokens, read, trim, write
 
@@ -42,17 +42,35 @@ def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
 def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
     """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
     linear = _Sizes(codec.linear, pixels)
-    guess = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
-    sizes = _Sizes(codec, pixels)
-    base = _coarsest_reaching(sizes, room, FINEST if guess is None else guess)
-    if base is not None:
-        tokens, whole = sizes.streams[base]
-        return _cut(codec, whole, tokens, room)
+    start = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
+    best = _best_cut(codec, pixels, room, FINEST if start is None else start)
+    if best is not None:
+        return best
     tokens = codec.encode(pixels, FINEST, refine=True).tokens
     whole = write(tokens, codec.config, codec.tables)
     if len(whole) >= room:
         return _cut(codec, whole, tokens, room)
     return Stream(trim(whole, tokens, codec.config, codec.tables), tokens, exhausted=True)
+
+
+def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int) -> Stream | None:
+    """The cut stream with the least error, from the base step `start` on as long as finer ones do better.
+
+    A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is.
+    None if no stream has `room` bytes.
+    """
+    best, least = None, math.inf
+    for base in range(start, FINEST - 1, -1):
+        tokens = codec.encode(pixels, base).tokens
+        whole = write(tokens, codec.config, codec.tables)
+        if len(whole) < room:
+            continue
+        stream = _cut(codec, whole, tokens, room)
+        error = squared_error(codec.decode(stream.tokens), pixels)
+        if error >= least:
+            break
+        best, least = stream, error
+    return best
 
 
 def _cut(codec: Codec, whole: bytes, tokens: Tokens, room: int) -> Stream:

@@ -20,7 +20,7 @@ from .tables import Tables, check_shapes
 if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
-DEFAULT = "anchor"
+DEFAULT = "prow-small"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
 _DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
 
@@ -115,7 +115,7 @@ def parse_model(content: bytes, name: str) -> Model:
         fields = [f.name for f in dataclasses.fields(Tables)]
         tables = Tables(**{field: _tensor(header[f"tables.{field}"], body) for field in fields})
         check_shapes(tables, config)
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise ModelError(f"{name} is not a prow model file: {type(error).__name__} {error}") from None
     return Model(config, tables, content)
 

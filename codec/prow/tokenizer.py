@@ -190,7 +190,8 @@ class LoopFilter(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         width = config.filter_width
-        self.reach = 2 * (sum(config.filter_dilations) + 2)  # px on each side that an output pixel can see
+        # px on each side that a 2x2 cell of the output can see: the convolutions, then the local mean
+        self.reach = 2 * (sum(config.filter_dilations) + 2) + 4
         self.enter = nn.Conv2d(4 * 10, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
         self.layers = nn.ModuleList(

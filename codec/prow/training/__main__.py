@@ -77,7 +77,7 @@ def train(trainer: Trainer, val: Path) -> None:
         losses.append(trainer.train_step())
         now = time.monotonic()
         trainer.minutes, last = trainer.minutes + (now - last) / 60, now
-        if now - logged >= 60:
+        if now - logged >= 60 or trainer.minutes >= options.minutes:
             figures = rd_figures(trainer.average, images, trainer.statistics, options.kappa)
             loss = sum(losses) / len(losses)
             record = {"minutes": round(trainer.minutes, 2), "step": trainer.step, "loss": round(loss, 4), **figures}

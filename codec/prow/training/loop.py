@@ -30,7 +30,7 @@ class Result:
 
 @dataclasses.dataclass
 class Drop:
-    """Tail drop of a batch: the pass in which each picture's stream ends ([B], past the last: not at all)."""
+    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all)."""
 
     last_pass: Tensor
 

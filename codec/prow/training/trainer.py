@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CONFIGS, Config
+from ..geometry import passes
 from ..quantise import Costs
 from ..tokenizer import Tokenizer, step_tensor
 from . import loop
@@ -87,8 +88,9 @@ class Trainer:
 
     def load(self) -> None:
         state = torch.load(self.state_file, map_location=self.device, weights_only=True)
-        if state["config"] != self.config.to_json():
-            raise ValueError(f"{self.state_file} was trained with {state['config']}, this is {self.config.to_json()}")
+        trained = dataclasses.replace(Config.from_json(state["config"]), description=self.config.description)
+        if trained != self.config:
+            raise ValueError(f"{self.state_file} was trained with {trained}, this is {self.config}")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         if self.optimiser:
@@ -103,9 +105,9 @@ class Trainer:
         return batch.permute(0, 3, 1, 2).float()
 
     def base_steps(self, batch: int) -> Tensor:
-        """Base steps, mostly 16 to 724 grey levels: a small picture stands for the coarse levels of a large one."""
-        common = torch.randint(24, 47, (batch,), device=self.device)
-        rare = torch.randint(8, 56, (batch,), device=self.device)
+        """Base steps, mostly 11 to 2,000 grey levels: a small picture stands for the coarse levels of a large one."""
+        common = torch.randint(22, 53, (batch,), device=self.device)
+        rare = torch.randint(8, 60, (batch,), device=self.device)
         return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
 
     def bootstrap(self, batches: int) -> None:
@@ -141,15 +143,16 @@ class Trainer:
         images = self.images()
         base = self.base_steps(len(images))
         refine = self.step % 4 == 0
-        drop = loop.Drop.draw(len(images), 4, self.device)
-        total, count = 0.0, 0
+        count = len(passes(images.shape[-1], images.shape[-2], self.config))
+        drop = loop.Drop.draw(len(images), count, self.device)
+        losses = []
         self.statistics.decay(0.998)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
             for result in loop.run_passes(
                 self.model, images, base, self.statistics, self.options.kappa, drop=drop, refine=refine
             ):
                 result.loss.backward()
-                total, count = total + float(result.loss.detach()), count + 1
+                losses.append(float(result.loss.detach()))
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate * group["factor"] * self._schedule()
@@ -159,7 +162,7 @@ class Trainer:
         if self.step % 20 == 0:
             self.statistics.refresh()
         self.step += 1
-        return total / count
+        return sum(losses) / len(losses)
 
     def _schedule(self) -> float:
         """Warm-up over 100 steps, constant, then a linear fall over the last 40 % of the minutes."""
