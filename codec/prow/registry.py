@@ -135,18 +135,26 @@ def _tensor(entry: dict, body: memoryview) -> np.ndarray:
 
 @cache
 def _network(name: str, device: str) -> Tokenizer:
-    from safetensors.torch import load as load_tensors
-
     from .tokenizer import Tokenizer
 
     model = load(name)
     network = Tokenizer(model.config)
+    load_weights(network, model.content, name)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def load_weights(network: Tokenizer, content: bytes, name: str) -> None:
+    """Fill a network from the bytes of a model file.
+
+    Raises:
+        ModelError: the file's weights do not fit the network.
+    """
+    from safetensors.torch import load as load_tensors
+
     prefix = "network."
-    weights = {
-        k.removeprefix(prefix): v.float() for k, v in load_tensors(model.content).items() if k.startswith(prefix)
-    }
+    tensors = load_tensors(content)
+    weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"the weights of {name} do not fit its config: {error}") from None
-    return network.to(device).eval().requires_grad_(False)

@@ -26,6 +26,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, required=True, help="of training, all resumed runs together")
     parser.add_argument("--out", type=Path, help="folder for state, log and weights (default runs/CONFIG)")
     parser.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
+    parser.add_argument("--init", type=Path, help="model file whose weights a new run starts from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
     parser.add_argument("--pixels", type=int, default=4 * 128 * 128, help="px a batch")
@@ -56,7 +57,9 @@ def main() -> None:
     if (args.resume or args.export_only) and trainer.state_file.exists():
         trainer.load()
     else:
-        trainer.bootstrap(BOOTSTRAP_BATCHES)
+        if args.init:
+            trainer.start_from(args.init)
+        trainer.bootstrap(BOOTSTRAP_BATCHES, order=not args.init)
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
     trainer.collect(args.collect_minutes)

@@ -9,13 +9,15 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..config import CONFIGS, Config
 from ..geometry import passes
 from ..quantise import Costs
-from ..tokenizer import Tokenizer, step_tensor
+from ..registry import load_weights, parse_model
+from ..tokenizer import Tokenizer
 from . import loop
 from .data import Batches
 from .statistics import Statistics
@@ -110,22 +112,30 @@ class Trainer:
         rare = torch.randint(8, 60, (batch,), device=self.device)
         return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
 
-    def bootstrap(self, batches: int) -> None:
-        """Order of the coefficients and first statistics, from the linear anchor alone."""
+    def start_from(self, path: Path) -> None:
+        """Take weights and order of coefficients from a model file, to train it further."""
+        content = path.read_bytes()
+        load_weights(self.model, content, path.name)
+        load_weights(self.average, content, path.name)
+        order = parse_model(content, path.name).tables.order
+        self.statistics.order.copy_(torch.from_numpy(order.astype(np.int64)))
+
+    def bootstrap(self, batches: int, *, order: bool = True) -> None:
+        """First statistics, and unless told not to the order of the coefficients, from the linear anchor alone."""
         linear = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
         energy = torch.zeros(self.statistics.order.shape, device=self.device)
-        generic = GenericPrices(self.config)
         with torch.no_grad():
-            for _ in range(batches):
-                self._add_energy(linear, energy, generic)
-            self.statistics.order.copy_(energy.argsort(1, descending=True))
+            for _ in range(batches if order else 0):
+                self._add_energy(linear, energy)
+            if order:
+                self.statistics.order.copy_(energy.argsort(1, descending=True))
             for _ in range(batches):
                 images = self.images()
                 for _result in loop.run_passes(linear, images, self.base_steps(len(images)), self.statistics, 0.08):
                     pass
                 self.statistics.refresh()
 
-    def _add_energy(self, linear: Tokenizer, energy: Tensor, generic: GenericPrices) -> None:
+    def _add_energy(self, linear: Tokenizer, energy: Tensor) -> None:
         """Adds to [kinds, K] each coefficient's mean energy in squared steps, none counting for more than 4."""
 
         class Recorder(GenericPrices):
@@ -205,14 +215,6 @@ class GenericPrices:
         raise NotImplementedError
 
 
-def psnr(error: Tensor) -> Tensor:
-    """Mean square errors in squared grey levels -> dB."""
-    return 10 * (255**2 / error.clamp(min=1e-3)).log10()
-
-
 def log_line(path: Path, record: dict) -> None:
     with open(path, "a") as file:
         file.write(json.dumps(record) + "\n")
-
-
-__all__ = ["Options", "Trainer", "log_line", "psnr", "step_tensor"]
