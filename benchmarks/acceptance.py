@@ -28,7 +28,7 @@ import torch
 import prow
 from benchmarks import promises
 from benchmarks.metrics import psnr
-from benchmarks.promises import FALL, Files, Images, Progress, Report, encode_all, score
+from benchmarks.promises import FALL, Files, Images, Report, Workers, encode_all, score
 from benchmarks.rd import find_pictures
 from prow import container, rate, registry
 from prow.codec import Codec, Coded, to_image
@@ -89,27 +89,29 @@ class EvenCodec(Codec):
 KINDS = {"slope": Codec, "even": EvenCodec}
 
 
-def measure_allocation(images: Images, model: str, device: str) -> Report:
+def measure_allocation(images: Images, model: str, device: str, workers: Workers) -> Report:
     """PSNR at exactly the same bytes, both through the rate control of `prow.rate`."""
-    found = registry.load(model)
-    codecs = {name: kind(found.network(device), found.tables) for name, kind in KINDS.items()}
     report: Report = {}
-    progress = Progress("allocation", len(images) * len(ALLOCATION_BUDGETS))
     for budget in ALLOCATION_BUDGETS:
-        scores: dict[str, list[float]] = {name: [] for name in codecs}
-        for image in images.values():
-            for name, codec in codecs.items():
-                tokens = rate.at_bytes(codec, image, budget - container.SMALL_HEADER_BYTES).tokens
-                scores[name].append(psnr(image, to_image(codec.decode(tokens))))
-            progress.step()
+        cases = [(image, budget, name, model, device) for image in images.values() for name in KINDS]
+        found = workers.map("allocation", _score_allocation, cases)
+        scores = {name: found[i :: len(KINDS)] for i, name in enumerate(KINDS)}
         means = {name: round(float(np.mean(values)), 4) for name, values in scores.items()}
         report[str(budget)] = {**means, "gain": round(means["slope"] - means["even"], 4)}
     return report
 
 
-def measure_anchor(images: Images, files: Files) -> Report:
+def _score_allocation(case: tuple[np.ndarray, int, str, str, str]) -> float:
+    image, budget, kind, model, device = case
+    found = registry.load(model)
+    codec = KINDS[kind](found.network(device), found.tables)
+    tokens = rate.at_bytes(codec, image, budget - container.SMALL_HEADER_BYTES).tokens
+    return psnr(image, to_image(codec.decode(tokens)))
+
+
+def measure_anchor(images: Images, files: Files, workers: Workers) -> Report:
     """Mean PSNR of the files at hand and of files of the linear anchor."""
-    linear = encode_all(images, ANCHOR_BUDGETS, "anchor")
+    linear = encode_all(images, ANCHOR_BUDGETS, "anchor", workers)
     report: Report = {}
     for budget in ANCHOR_BUDGETS:
         ours = float(np.mean([score(image, files[name, budget]) for name, image in images.items()]))
@@ -198,18 +200,20 @@ SHOWN: dict[str, Callable[[Report], list[str]]] = {
 }
 
 
-def run(images: Images, model: str, prefixes: int, wanted: list[str], device: str) -> dict[str, Report]:
+def run(
+    images: Images, model: str, prefixes: int, wanted: list[str], device: str, workers: Workers
+) -> dict[str, Report]:
     """The wanted sections, by name."""
-    files = encode_all(images, BUDGETS, model)
+    files = encode_all(images, BUDGETS, model, workers)
     tile = registry.load(model).config.tile
     sections: dict[str, Callable[[], Report]] = {
         "budgets": lambda: promises.check_budgets(images, files, model),
         "threads": lambda: promises.check_threads(images, model),
         "perturbation": lambda: promises.check_perturbation(images, model, device),
         "seams": lambda: measure_seams(images, files, tile),
-        "allocation": lambda: measure_allocation(images, model, device),
-        "anchor": lambda: measure_anchor(images, files),
-        "prefixes": lambda: promises.check_prefixes(images, files, prefixes),
+        "allocation": lambda: measure_allocation(images, model, device, workers),
+        "anchor": lambda: measure_anchor(images, files, workers),
+        "prefixes": lambda: promises.check_prefixes(images, files, prefixes, workers),
     }
     return {name: sections[name]() for name in sections if name in wanted}
 
@@ -224,13 +228,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     parser.add_argument("--prefixes", type=int, default=20, metavar="N", help="per file; default: %(default)s")
     parser.add_argument("--sections", default=",".join(SHOWN), metavar="LIST", help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
     args = parser.parse_args(argv)
     args.sections = args.sections.split(",")
     if unknown := [name for name in args.sections if name not in SHOWN]:
         parser.error(f"unknown section {unknown[0]!r}: wanted some of {', '.join(SHOWN)}")
-    if args.prefixes < 1 or (args.limit is not None and args.limit < 1):
-        parser.error("--prefixes and --limit must be 1 or more")
+    if min(args.prefixes, args.jobs, 1 if args.limit is None else args.limit) < 1:
+        parser.error("--prefixes, --jobs and --limit must be 1 or more")
     return args
 
 
@@ -253,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
         "sha256": info.sha256,
         "device": device,
         "corpus": {"name": args.data.name, "images": len(images), "sha256": {p.path.name: p.sha256 for p in pictures}},
-        "sections": run(images, info.name, args.prefixes, args.sections, device),
+        "sections": run(images, info.name, args.prefixes, args.sections, device, Workers(args.jobs)),
     }
     results["seconds"] = round(time.monotonic() - began, 1)
     print(show(results))

@@ -5,11 +5,15 @@ Each check returns a report with `passed`, and everything that one needs to find
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import dataclasses
 import math
+import multiprocessing
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -57,15 +61,42 @@ def score(image: np.ndarray, data: bytes) -> float:
 # -- budgets and prefixes ------------------------------------------------------------------------------------------
 
 
-def encode_all(images: Images, budgets: tuple[int, ...], model: str) -> Files:
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """Spreads calls over processes of one thread each; with one job, none but this one."""
+
+    jobs: int = 1
+
+    def map(self, name: str, function: Callable[[Any], Any], items: list) -> list:
+        """The results in the order of the items."""
+        progress, results = Progress(name, len(items)), []
+        with self._pool() as pool:
+            for result in pool.map(function, items) if pool else map(function, items):
+                results.append(result)
+                progress.step()
+        return results
+
+    @contextmanager
+    def _pool(self) -> Iterator[concurrent.futures.Executor | None]:
+        if self.jobs == 1:
+            yield None
+            return
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, which start anew
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(self.jobs, mp_context=context) as pool:
+            yield pool
+
+
+def encode_all(images: Images, budgets: tuple[int, ...], model: str, workers: Workers) -> Files:
     """A file per image and budget."""
-    progress = Progress("encode", len(images) * len(budgets))
-    files = {}
-    for name, image in images.items():
-        for budget in budgets:
-            files[name, budget] = prow.encode(image, bytes=budget, model=model)
-            progress.step()
-    return files
+    cases = [(name, budget) for name in images for budget in budgets]
+    files = workers.map("encode", _encode, [(images[name], budget, model) for name, budget in cases])
+    return dict(zip(cases, files, strict=True))
+
+
+def _encode(case: tuple[np.ndarray, int, str]) -> bytes:
+    image, budget, model = case
+    return prow.encode(image, bytes=budget, model=model)
 
 
 def check_budgets(images: Images, files: Files, model: str) -> Report:
@@ -81,29 +112,37 @@ def check_budgets(images: Images, files: Files, model: str) -> Report:
     return {"files": len(files), "over": over, "short": short, "lazy": lazy, "passed": not over and not lazy}
 
 
-def check_prefixes(images: Images, files: Files, count: int) -> Report:
+def check_prefixes(images: Images, files: Files, count: int, workers: Workers) -> Report:
     """Decode `count` random prefixes of every file; the lengths are the same for all images of a budget."""
     rng = np.random.default_rng(SEED)
     budgets = sorted({budget for _, budget in files})
-    progress = Progress("prefixes", len(files))
-    by_budget, failures = {}, []
+    lengths = {}
     for budget in budgets:
-        head = container.SMALL_HEADER_BYTES
-        lengths = sorted(int(n) for n in rng.integers(head, budget, min(count, 10 * budget)))
-        curves = []  # PSNR [images, lengths + 1]
-        for name, image in images.items():
-            data, curve = files[name, budget], []
-            for n in [*lengths, budget]:
-                try:
-                    curve.append(score(image, data[:n]))
-                except Exception as error:  # whatever it is, it is what this benchmark looks for
-                    failures.append([name, budget, n, repr(error)])
-                    curve.append(math.nan)
-            curves.append(curve)
-            progress.step()
-        by_budget[budget] = summarise_curves([*lengths, budget], np.array(curves), list(images))
+        drawn = rng.integers(container.SMALL_HEADER_BYTES, budget, min(count, 10 * budget))
+        lengths[budget] = [*sorted(int(n) for n in drawn), budget]
+    cases = [(budget, name) for budget in budgets for name in images]
+    work = [(images[name], files[name, budget], lengths[budget]) for budget, name in cases]
+    curves = dict(zip(cases, workers.map("prefixes", _decode_prefixes, work), strict=True))
+    by_budget = {
+        budget: summarise_curves(lengths[budget], np.array([curves[budget, name][0] for name in images]), list(images))
+        for budget in budgets
+    }
+    failures = [[name, budget, *failure] for (budget, name), (_, failed) in curves.items() for failure in failed]
     monotone = all(report["worst_mean_fall_db"] <= FALL for report in by_budget.values())
     return {"failures": failures, "by_budget": by_budget, "monotone": monotone, "passed": monotone and not failures}
+
+
+def _decode_prefixes(case: tuple[np.ndarray, bytes, list[int]]) -> tuple[list[float], list[tuple[int, str]]]:
+    """PSNR of prefixes of these lengths (nan for one that does not decode), and what went wrong at which length."""
+    image, data, lengths = case
+    curve, failures = [], []
+    for n in lengths:
+        try:
+            curve.append(score(image, data[:n]))
+        except Exception as error:  # whatever it is, it is what this benchmark looks for
+            failures.append((n, repr(error)))
+            curve.append(math.nan)
+    return curve, failures
 
 
 def summarise_curves(lengths: list[int], curves: np.ndarray, names: list[str]) -> Report:

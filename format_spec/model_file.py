@@ -18,9 +18,10 @@ KINDS = ("start", "middle", "full", "refine")
 STEPS = 64  # indices of the grid of quantiser steps
 SYMBOLS = 63
 TOTAL = 1 << 24  # every table's frequencies sum to this
-NEAR_BINS, TILE_BINS, AROUND = 12, 16, 5
+INPUTS, TILE_BINS, AROUND = 49, 24, 5
+MAX_HIDDEN = 1024
 MAX_HEADER = 1 << 20  # bytes of JSON
-FORMATS = {"I32": "i", "I8": "b", "U8": "B"}  # dtype of safetensors -> struct
+FORMATS = {"I32": "i", "I16": "h", "I8": "b", "U8": "B"}  # dtype of safetensors -> struct
 
 
 class Refused(ValueError):
@@ -38,9 +39,12 @@ class Model:
     refine_shifts: list[int]
     bank: list[list[int]]  # running sums of each class: [0, f0, f0 + f1, ..., 2**24]
     classes: list
-    near: list
-    tile_so_far: list
-    below: list
+    w1: list  # by hidden unit, then input; so is w2
+    b1: list
+    w2: list
+    b2: list
+    w3: list
+    b3: list
     odds: list[int]
     go: list
     flag_around: list
@@ -73,8 +77,11 @@ def read_model(content: bytes) -> Model:
     classes = header["tables.bank"]["shape"][0]
     odds = header["tables.odds"]["shape"][0]
     kinds = len(KINDS)
+    (hidden,) = header["tables.w3"]["shape"]
+    if not 1 <= hidden <= MAX_HIDDEN:
+        raise Refused(f"a context network of {hidden} hidden units came, 1 to {MAX_HIDDEN} wanted")
 
-    def tensor(name: str, dtype: str, *shape: int, low: int = -128, high: int = 127) -> list:
+    def tensor(name: str, dtype: str, *shape: int, low: int = -(2**31), high: int = 2**31 - 1) -> list:
         return read_tensor(name, header[f"tables.{name}"], body, dtype, shape, low, high)
 
     bank = tensor("bank", "I32", classes, SYMBOLS, low=1, high=TOTAL)
@@ -91,9 +98,12 @@ def read_model(content: bytes) -> Model:
         refine_shifts=config["refine_shifts"],
         bank=[running_sums(row) for row in bank],
         classes=tensor("classes", "U8", kinds, STEPS, k, low=0, high=classes - 1),
-        near=tensor("near", "I8", kinds, n, NEAR_BINS, NEAR_BINS),
-        tile_so_far=tensor("tile", "I8", kinds, n, TILE_BINS),
-        below=tensor("below", "I8", kinds, n, TILE_BINS),
+        w1=list(zip(*tensor("w1", "I16", INPUTS, hidden), strict=True)),
+        b1=tensor("b1", "I32", hidden),
+        w2=list(zip(*tensor("w2", "I16", hidden, hidden), strict=True)),
+        b2=tensor("b2", "I32", hidden),
+        w3=tensor("w3", "I16", hidden),
+        b3=tensor("b3", "I32", 1),
         odds=tensor("odds", "I32", odds, low=1, high=TOTAL - 1),
         go=tensor("go", "U8", kinds, STEPS, n, low=0, high=odds - 1),
         flag_around=tensor("flag_around", "I8", kinds, n, AROUND, TILE_BINS),

@@ -11,17 +11,18 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import operator
 import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 if __package__:
-    from .model_file import KINDS, NEAR_BINS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from .model_file import KINDS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
     from .passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
     from .reader import Violation, parse
 else:
-    from model_file import KINDS, NEAR_BINS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from model_file import KINDS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
     from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
     from reader import Violation, parse
 
@@ -39,6 +40,7 @@ NEIGHBOURS = {  # offsets in channel, vertical and horizontal frequency -> weigh
     (-1, 0, 0): 2,
     (-2, 0, 0): 1,
 }
+BELOW = ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, -1), (0, 1, 1), (-1, 0, 0))  # of the tile below
 
 
 class Ended(Exception):
@@ -103,34 +105,58 @@ def integer(symbol: int, received: list[int]) -> int:
 # -- section 5.4: contexts ------------------------------------------------------------------------------------
 
 
-def bin_of(amount: int, count: int) -> int:
-    """0, 1, 2, 3, 4 to 5, 6 to 7, 8 to 11, 12 to 15, 16 to 23, ...; the last of `count` bins is open."""
+def bin_of(amount: int) -> int:
+    """0, 1, 2, 3, 4 to 5, 6 to 7, 8 to 11, 12 to 15, 16 to 23, ..."""
     if amount < 2:
         return amount
     octave = amount.bit_length() - 1
-    return min(2 * octave + (amount >> (octave - 1) & 1), count - 1)
+    return 2 * octave + (amount >> (octave - 1) & 1)
+
+
+def at_offset(coefficient: int, offset: tuple[int, int, int], tile: int) -> int | None:
+    """The coefficient at an offset in channel, vertical and horizontal frequency from another; None outside."""
+    c, v, u = (a + b for a, b in zip(parts_of(coefficient, tile), offset, strict=True))
+    return (c * tile + v) * tile + u if c >= 0 and 0 <= v < tile and 0 <= u < tile else None
+
+
+def parts_of(coefficient: int, tile: int) -> tuple[int, int, int]:
+    """Channel, vertical and horizontal frequency."""
+    return coefficient // tile**2, coefficient // tile % tile, coefficient % tile
 
 
 @functools.cache
-def neighbour_ranks(kind: int, model: Model) -> list[list[tuple[int, int]]]:
-    """Of each rank of a kind of pass, rank and weight of the neighbours that are coded in earlier groups."""
-    tile, order, first, start = model.tile, model.order[kind], [], 0
+def ranks_of(kind: int, model: Model) -> dict[int | None, int]:
+    return {coefficient: rank for rank, coefficient in enumerate(model.order[kind])}
+
+
+@functools.cache
+def neighbour_ranks(kind: int, model: Model) -> list[list[int | None]]:
+    """Of each rank of a kind of pass, the ranks of its neighbours, None for those not coded in an earlier group."""
+    first, start = [], 0
     for dims in model.token_dims:
         first += [start + i // GROUP * GROUP for i in range(dims)]
         start += dims
-    rank_of = {coefficient: rank for rank, coefficient in enumerate(order)}
     found = []
-    for rank, coefficient in enumerate(order):
-        channel, row, column = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
-        near = []
-        for (dc, dv, du), weight in NEIGHBOURS.items():
-            c, v, u = channel + dc, row + dv, column + du
-            if c >= 0 and 0 <= v < tile and 0 <= u < tile:
-                other = rank_of[(c * tile + v) * tile + u]
-                if other < first[rank]:
-                    near.append((other, weight))
-        found.append(near)
+    for rank, coefficient in enumerate(model.order[kind]):
+        others = [ranks_of(kind, model).get(at_offset(coefficient, offset, model.tile)) for offset in NEIGHBOURS]
+        found.append([other if other is not None and other < first[rank] else None for other in others])
     return found
+
+
+@functools.cache
+def tokens_of_ranks(model: Model) -> list[int]:
+    return [token for token, dims in enumerate(model.token_dims) for _ in range(dims)]
+
+
+def run_network(inputs: Sequence[int], model: Model) -> int:
+    """The shift of a class."""
+
+    def layer(values: Sequence[int], weights: list, biases: list[int], shift: int) -> list[int]:
+        sums = (sum(map(operator.mul, values, w)) + b for w, b in zip(weights, biases, strict=True))
+        return [min(max(s >> shift, 0), 2**15 - 1) for s in sums]
+
+    hidden = layer(layer(inputs, model.w1, model.b1, 6), model.w2, model.b2, 12)
+    return (sum(map(operator.mul, hidden, model.w3)) + model.b3[0] + 2**17) >> 18
 
 
 class Context:
@@ -151,23 +177,40 @@ class Context:
         self.magnitudes: list[dict[int, int]] = [{} for _ in range(tiles)]
         self.neighbours = neighbour_ranks(step.kind, model)
         self.around = tiles_around(step, model.tile)
-        self.below = [0] * tiles
-        if below is not None:
-            self.below = [bin_of(below.energy[tile], TILE_BINS) for tile in tiles_below(step, below.step, model.tile)]
+        self.before = below
+        self.tile_below = tiles_below(step, below.step, model.tile) if below is not None else [0] * tiles
 
     def table(self, token: int, rank: int, tile: int) -> list[int]:
         """Running sums for the integer at a rank."""
-        model, kind = self.model, self.step.kind
-        own, others = (self.activity(rank, tiles) for tiles in ([tile], self.around[tile]))
-        near = model.near[kind][token][bin_of(own, NEAR_BINS)][bin_of((others + 1) // 2, NEAR_BINS)]
-        so_far = model.tile_so_far[kind][token][bin_of(self.energy[tile], TILE_BINS)]
-        number = model.classes[kind][self.index][rank] + near + so_far + model.below[kind][token][self.below[tile]]
+        model = self.model
+        number = model.classes[self.step.kind][self.index][rank]
+        if any(model.w3):
+            number += run_network([*self.position(rank), *self.surroundings(rank, tile)], model)
         return model.bank[min(max(number, 0), len(model.bank) - 1)]
 
-    def activity(self, rank: int, tiles: list[int]) -> int:
-        """Weighted magnitudes of a rank's neighbours in some tiles."""
-        near = self.neighbours[rank]
-        return sum(weight * self.magnitudes[tile].get(other, 0) for tile in tiles for other, weight in near)
+    def position(self, rank: int) -> list[int]:
+        """The network's inputs that are the same in all tiles."""
+        model, kind = self.model, self.step.kind
+        channel, v, u = parts_of(model.order[kind][rank], model.tile)
+        own = [model.classes[kind][self.index][rank], self.index, tokens_of_ranks(model)[rank], v, u, v + u]
+        own += [bin_of(v), bin_of(u), bin_of(v + u), bin_of(rank)]
+        return own + [int(channel == c) for c in range(3)] + [int(kind == k) for k in range(len(KINDS))]
+
+    def surroundings(self, rank: int, tile: int) -> list[int]:
+        """The network's other inputs."""
+        around, near = self.around[tile], self.neighbours[rank]
+        own = [self.magnitudes[tile].get(other, 0) for other in near]
+        others = [sum(self.magnitudes[t].get(other, 0) for t in around) for other in near]
+        under, below_energy = [0] * len(BELOW), 0
+        if self.before is not None:
+            coefficient, below = self.model.order[self.step.kind][rank], self.tile_below[tile]
+            places = [at_offset(coefficient, offset, self.model.tile) for offset in BELOW]
+            ranks = ranks_of(self.before.step.kind, self.model)
+            under = [self.before.magnitudes[below].get(ranks[p], 0) if p is not None else 0 for p in places]
+            below_energy = self.before.energy[below]
+        sums = [sum(map(operator.mul, part, NEIGHBOURS.values())) for part in (own, others)]
+        sums += [self.energy[tile], sum(self.energy[t] for t in around), below_energy]
+        return [len(around), *own, *map(bin_of, others), *map(bin_of, sums), *under, bin_of(sum(under))]
 
     def learn(self, tile: int, rank: int, symbol: int) -> None:
         magnitude = min((symbol + 1) // 2, 4)
@@ -178,8 +221,10 @@ class Context:
         """Running sums for the flag before a token."""
         model, kind = self.model, self.step.kind
         along = sum(self.tokens[other] >= max(token, 1) for other in self.around[tile])
-        number = model.go[kind][self.index][token] + model.flag_around[kind][token][along][self.below[tile]]
-        number += model.flag_own[kind][token][bin_of(self.energy[tile], TILE_BINS)]
+        below_energy = self.before.energy[self.tile_below[tile]] if self.before is not None else 0
+        below, own = (min(bin_of(energy), TILE_BINS - 1) for energy in (below_energy, self.energy[tile]))
+        number = model.go[kind][self.index][token] + model.flag_around[kind][token][along][below]
+        number += model.flag_own[kind][token][own]
         return [0, TOTAL - model.odds[min(max(number, 0), len(model.odds) - 1)], TOTAL]
 
 

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from prow import registry
 from prow.codec import Codec
 from prow.config import CONFIGS
 from prow.registry import Model, parse_model
-from prow.tables import Tables
+from prow.tables import INPUTS, Tables
 from prow.tokenizer import Tokenizer
 from prow.training.export import export
 from prow.training.loop import run_passes
 from prow.training.statistics import Statistics
 
 TOY = CONFIGS["toy"]
-SHIFTS = ("near", "tile", "below", "flag_around", "flag_own")  # the context tables
+SHIFTS = ("flag_around", "flag_own")  # the flags' context tables
 Draw = Callable[..., np.ndarray]
 
 
@@ -49,12 +50,19 @@ def draw() -> Draw:
     return draw_picture
 
 
+def zero_heads(network: Tokenizer) -> tuple[Tensor, ...]:
+    """What is zero in a new network."""
+    coarse, fine = network.coarse_filter, network.fine_filter
+    assert coarse.leave_ahead is not None
+    filters = (coarse.leave.weight, coarse.leave_ahead.weight, fine.leave.weight)
+    return network.encoder.head, network.decoder.head.weight, *filters
+
+
 def awaken(network: Tokenizer, seed: int = 1) -> Tokenizer:
     """Small random numbers where a new network has zeros, so that all its parts have an effect."""
     generator = torch.Generator().manual_seed(seed)
-    heads = (network.encoder.head, network.decoder.head.weight, network.filter.leave.weight)
     with torch.no_grad():
-        for head in heads:
+        for head in zero_heads(network):
             head.copy_(torch.randn(head.shape, generator=generator) * 0.02)
     return network
 
@@ -74,6 +82,10 @@ def fit_tables(network: Tokenizer) -> Tables:
     arrays = {field.name: getattr(tables, field.name).copy() for field in dataclasses.fields(tables)}
     for name in SHIFTS:
         arrays[name][:] = rng.integers(-1, 2, arrays[name].shape)
+    for name, shape, spread in (("w1", (INPUTS, 6), 300), ("w2", (6, 6), 1500), ("w3", (6,), 700)):
+        arrays[name] = rng.normal(0, spread, shape).astype(np.int16)
+    for name in ("b1", "b2"):
+        arrays[name] = np.zeros(6, np.int32)
     return Tables(**arrays)
 
 

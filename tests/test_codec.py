@@ -58,10 +58,10 @@ def threads() -> Iterator[None]:
 def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refine: bool, codec: Codec) -> None:
     pixels = draw_picture(*size)
     coded = codec.encode(pixels, 24, refine=refine)
-    whole = stream.write(coded.tokens, codec.config, codec.tables)
-    content = stream.trim(whole, coded.tokens, codec.config, codec.tables)
+    assert coded.content == stream.write(coded.tokens, codec.config, codec.tables)
+    content = stream.trim(coded.content, coded.tokens, codec.config, codec.tables)
     received = read(codec, content, *size)
-    assert same(received, coded.tokens)
+    assert same(received, coded.tokens) and coded.picture is not None
     assert coded.picture.shape == (3, size[1], size[0])
     assert float((codec.decode(received) - coded.picture).abs().max()) <= 1
     refined = [part.counts.any() for part in received.passes[-len(codec.config.refine_shifts) :]]
@@ -88,6 +88,26 @@ def test_tokens_are_those_of_the_plan(codec: Codec) -> None:
     assert {plan[i].kind for i, part in enumerate(tokens.passes) if part.counts.any()} >= {FULL, REFINE}
 
 
+@pytest.mark.parametrize("size", [(96, 64), (37, 50)])
+def test_room_leaves_out_what_a_cut_drops(size: tuple[int, int], codec: Codec) -> None:
+    """Encoding stops once there are bytes enough; these are the same, and so is the picture made of them."""
+    pixels = draw_picture(*size)
+    whole = codec.encode(pixels, 22, refine=True)
+    stopped = 0
+    for room in range(16, len(whole.content), 1 + len(whole.content) // 23):
+        part = codec.encode(pixels, 22, refine=True, room=room)
+        assert len(part.content) >= room and part.content[:room] == whole.content[:room]
+        assert len(part.contexts) <= len(whole.contexts)
+        stopped += part.picture is None
+        received = read(codec, part.content[:room], *size)
+        resumed = [codec.decode(received, after=coded) for coded in (part, whole)]
+        assert all(torch.equal(picture, codec.decode(received)) for picture in resumed)
+    assert stopped > 3
+    assert torch.equal(codec.decode(whole.tokens, after=whole), codec.decode(whole.tokens))
+    other = codec.encode(pixels, 30).tokens  # of another base step: nothing is taken over
+    assert torch.equal(codec.decode(other, after=whole), codec.decode(other))
+
+
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_allocations_are_valid_streams(allocation: str, codec: Codec) -> None:
     pixels = draw_picture(64, 48)
@@ -98,7 +118,7 @@ def test_allocations_are_valid_streams(allocation: str, codec: Codec) -> None:
     for step, part in zip(passes(64, 48, codec.config), received.passes, strict=True):
         if allocation == "even":  # 64 x 48 px are whole tiles of 8 px at every level of more than one tile
             assert len(np.unique(part.counts)) == 1 or step.level.tiles == 1
-    assert psnr(pixels, to_image(coded.picture)) > 25
+    assert coded.picture is not None and psnr(pixels, to_image(coded.picture)) > 25
 
 
 def test_slopes_are_worth_it(codec: Codec) -> None:

@@ -23,8 +23,8 @@ from prow.registry import load, parse_model
 from prow.stream import Layout, PassTokens, Tokens, empty_tokens, read, trim, write
 from prow.tables import (
     AROUND,
+    INPUTS,
     MAX_MAGNITUDE,
-    NEAR_BINS,
     SYMBOLS,
     TILE_BINS,
     TOTAL,
@@ -61,18 +61,23 @@ def synthetic_tables() -> Tables:
         found = rng.integers(-most, most + 1, shape)
         return np.where(rng.random(shape) < 0.02, rng.choice([-128, 127], shape), found).astype(np.int8)
 
+    def weights(*shape: int, spread: int) -> np.ndarray:
+        found = rng.normal(0, spread, shape).clip(-(2**15), 2**15 - 1)
+        return np.where(rng.random(shape) < 0.05, rng.choice([-(2**15), 2**15 - 1], shape), found).astype(np.int16)
+
     return Tables(
         bank=bank,
         classes=rng.integers(0, len(bank), (kinds, STEPS, k)).astype(np.uint8),
-        near=shifts(kinds, n, NEAR_BINS, NEAR_BINS, most=9),
-        tile=shifts(kinds, n, TILE_BINS, most=9),
-        below=shifts(kinds, n, TILE_BINS, most=9),
+        w1=weights(INPUTS, 5, spread=600),
+        b1=rng.integers(-(2**15), 2**15, 5).astype(np.int32),
+        w2=weights(5, 5, spread=600),
+        b2=rng.integers(-(2**19), 2**19, 5).astype(np.int32),
+        w3=weights(5, spread=8000),
+        b3=np.array([-(2**20)], np.int32),
         odds=odds.astype(np.int32),
         go=rng.integers(0, len(odds), (kinds, STEPS, n)).astype(np.uint8),
         flag_around=shifts(kinds, n, AROUND, TILE_BINS),
         flag_own=shifts(kinds, n, TILE_BINS),
-        price_classes=np.zeros((kinds, STEPS, k), np.uint8),
-        price_go=np.zeros((kinds, STEPS, n), np.uint8),
         order=np.stack([rng.permutation(k) for _ in range(kinds)]).astype(np.int32),
     )
 
@@ -164,7 +169,7 @@ def test_constriction_uses_exactly_the_frequencies(evenness: float) -> None:
         size = int(rng.choice([2, 3, 17, 63, 64, 255]))
         table = frequencies(rng, size, evenness)
         symbols = np.concatenate([rng.integers(0, size, 150), rng.choice(size, 350, p=table / TOTAL), np.arange(size)])
-        writer = stream._Writer(TABLES)
+        writer = stream._Coder(TABLES)
         writer.choices(symbols, table)
         data = writer.bytes()
         low, width, words = code(symbols.tolist(), [table] * len(symbols))
@@ -181,7 +186,7 @@ def test_constriction_uses_exactly_the_frequencies_of_a_bank() -> None:
         rng = np.random.default_rng(7)
         classes = rng.permutation(np.tile(np.arange(len(tables.bank)), 3))
         symbols = rng.integers(0, SYMBOLS, len(classes))
-        writer = stream._Writer(tables)
+        writer = stream._Coder(tables)
         writer.symbols(symbols.astype(np.int32), classes)
         decoder = independent.RangeDecoder(writer.bytes())
         sums = [running_sums(row) for row in tables.bank.tolist()]
@@ -349,5 +354,6 @@ def test_both_readers_of_a_model_file_find_the_same() -> None:
     model = parse_model(MODEL_FILE, "toy")
     assert model.config == TOY and all(np.array_equal(getattr(model.tables, n), getattr(TABLES, n)) for n in NAMES)
     assert np.array_equal(np.diff(INDEPENDENT.bank), TABLES.bank)
-    for name in set(NAMES) - {"bank", "price_classes", "price_go"}:  # prices are the encoder's alone
-        assert np.array_equal(getattr(INDEPENDENT, "tile_so_far" if name == "tile" else name), getattr(TABLES, name))
+    for name in set(NAMES) - {"bank"}:
+        found = np.array(getattr(INDEPENDENT, name))
+        assert np.array_equal(found.T if name in ("w1", "w2") else found, getattr(TABLES, name))

@@ -17,8 +17,8 @@ from prow.registry import Model, parse_model
 from prow.tables import (
     AROUND,
     DIRECT,
+    INPUTS,
     MAX_MAGNITUDE,
-    NEAR_BINS,
     SYMBOLS,
     TILE_BINS,
     TOTAL,
@@ -75,15 +75,16 @@ def uniform_tables() -> Tables:
     return Tables(
         bank=np.stack([row, row[::-1].copy()]),
         classes=np.zeros((kinds, STEPS, k), np.uint8),
-        near=np.zeros((kinds, n, NEAR_BINS, NEAR_BINS), np.int8),
-        tile=np.zeros((kinds, n, TILE_BINS), np.int8),
-        below=np.zeros((kinds, n, TILE_BINS), np.int8),
+        w1=np.zeros((INPUTS, 2), np.int16),
+        b1=np.zeros(2, np.int32),
+        w2=np.zeros((2, 2), np.int16),
+        b2=np.zeros(2, np.int32),
+        w3=np.zeros(2, np.int16),
+        b3=np.zeros(1, np.int32),
         odds=np.array([1, TOTAL // 2, TOTAL - 1], np.int32),
         go=np.ones((kinds, STEPS, n), np.uint8),
         flag_around=np.zeros((kinds, n, AROUND, TILE_BINS), np.int8),
         flag_own=np.zeros((kinds, n, TILE_BINS), np.int8),
-        price_classes=np.ones((kinds, STEPS, k), np.uint8),
-        price_go=np.ones((kinds, STEPS, n), np.uint8),
         order=np.tile(np.arange(k, dtype=np.int32), (kinds, 1)),
     )
 
@@ -121,9 +122,7 @@ BROKEN = {
     "a zero frequency": ("bank", (1, 7), 0),
     "a negative frequency": ("bank", (1, 7), -5),
     "a class that the bank has not": ("classes", (3, 63, 0), 2),
-    "a price that the bank has not": ("price_classes", (0, 0, 0), 2),
     "odds that the model has not": ("go", (0, 0, 0), 3),
-    "odds of a price that the model has not": ("price_go", (0, 0, 0), 3),
     "a flag that never continues": ("odds", 0, 0),
     "a flag that always continues": ("odds", 2, TOTAL),
 }
@@ -153,7 +152,8 @@ def test_tables_of_another_size_are_refused() -> None:
         check_shapes(tables, CONFIGS["anchor"])
     for field in (f.name for f in dataclasses.fields(Tables) if f.name not in ("bank", "odds")):
         shorter = dataclasses.replace(tables, **{field: getattr(tables, field)[..., :-1]})
-        with pytest.raises(ValueError, match=f"table {field} is"):
+        wrong = "w1" if field == "w3" else field  # the length of w3 is that of all layers
+        with pytest.raises(ValueError, match=f"table {wrong} is"):
             check_shapes(shorter, TOY)
     narrow = np.full((2, 64), TOTAL // 64, np.int32)
     with pytest.raises(ValueError, match="bank has 64 symbols, the format wants 63"):
@@ -214,5 +214,5 @@ def test_a_broken_model_file_is_a_model_error(name: str, toy_file: Path) -> None
 def test_a_model_file_holds_what_was_exported(toy_file: Path) -> None:
     model = parse_model(toy_file.read_bytes(), "toy")
     assert model.config == TOY
-    assert (model.tables.classes.dtype, model.tables.near.dtype) == (np.uint8, np.int8)
+    assert (model.tables.classes.dtype, model.tables.w1.dtype) == (np.uint8, np.int16)
     assert np.array_equal(model.tables.order[0], model.tables.order[3])

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import Draw, awaken
+from conftest import Draw, awaken, zero_heads
 from torch import Tensor
 
 import prow.codec
 from prow.anchor import COLOUR, Anchor
 from prow.codec import Codec
-from prow.config import CONFIGS, FULL, START
+from prow.config import CONFIGS, FULL, MIDDLE, START
 from prow.geometry import Level
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
@@ -107,7 +107,10 @@ def test_halve_and_double_sizes(size: tuple[int, int]) -> None:
     picture = pixels(1, 3, height, width)
     small = halve(picture)
     assert small.shape == (1, 3, -(-height // 2), -(-width // 2))
-    assert double(small, width, height).shape == picture.shape
+    assert double(small, None, width, height).shape == picture.shape
+    ahead = torch.full((1, 3, 2 * small.shape[2], 2 * small.shape[3]), 7.0)
+    plain, more = double(small.clamp(8, 200), None, width, height), double(small.clamp(8, 200), ahead, width, height)
+    torch.testing.assert_close(more, (plain + 7).clamp(max=255), rtol=0, atol=1e-4)
     # an odd side repeats its last row or column, so the last mean is over real pixels alone
     corner = picture[..., height - 1 - (height + 1) % 2 :, width - 1 - (width + 1) % 2 :].mean((2, 3))
     torch.testing.assert_close(small[..., -1, -1], corner)
@@ -118,7 +121,7 @@ def test_halve_and_double_are_aligned() -> None:
     ramp = (torch.arange(32.0)[:, None] * 3 + torch.arange(40.0)).expand(1, 3, 32, 40)
     small = halve(ramp)
     torch.testing.assert_close(small[0, 0, 2, 5], ramp[0, 0, 4:6, 10:12].mean())
-    back = double(small, 40, 32)
+    back = double(small, None, 40, 32)
     inner = (..., slice(3, -3), slice(3, -3))
     torch.testing.assert_close(halve(back)[inner], small[inner], rtol=0, atol=1e-3)
     assert float((back - ramp)[..., 6:-6, 6:-6].abs().max()) < 0.4  # a shift by half a pixel would be 2.0
@@ -157,13 +160,14 @@ def tiles() -> dict[str, Tensor]:
     return {**given, "order": order, "values": values, "counts": counts}
 
 
-def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What analyse, synthesise and finish make of the tiles."""
+def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> list[Tensor]:
+    """What analyse, synthesise and finish make of the tiles, and the next level's context by them."""
     common = (given["context"], given["sizes"], given["step"], kind, given["order"])
     ratios = network.analyse(given["tile"], *common)
     painted = network.synthesise(given["values"], given["counts"], *common)
     share = (given["counts"] / N)[:, None, None, None].expand(-1, 1, T, T)
-    return ratios, painted, network.finish(painted, given["context"], share, given["step"], kind)
+    finished, ahead = network.finish(painted, given["context"], share, given["step"], kind)
+    return [ratios, painted, finished, double(finished, ahead, 2 * T, 2 * T)]
 
 
 @pytest.mark.parametrize("kind", [START, FULL])
@@ -179,7 +183,7 @@ def test_a_new_network_is_the_linear_codec(kind: int, tiles: dict[str, Tensor]) 
 
 def test_the_linear_codec_is_exact_without_rounding(tiles: dict[str, Tensor]) -> None:
     linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
-    ratios, _, _ = run(linear, tiles, FULL)
+    ratios = run(linear, tiles, FULL)[0]
     every = torch.full((6,), N)
     context, sizes, step, order = (tiles[name] for name in ("context", "sizes", "step", "order"))
     painted = linear.synthesise(ratios, every, context, sizes, step, FULL, order)
@@ -187,9 +191,10 @@ def test_the_linear_codec_is_exact_without_rounding(tiles: dict[str, Tensor]) ->
         torch.testing.assert_close(got[:, :h, :w], wanted[:, :h, :w], rtol=0, atol=1e-2)
 
 
-def test_every_part_of_an_awake_network_has_an_effect(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("kind", [START, MIDDLE, FULL])
+def test_every_part_of_an_awake_network_has_an_effect(kind: int, network: Tokenizer, tiles: dict[str, Tensor]) -> None:
     linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
-    for awake, without in zip(run(network, tiles, FULL), run(linear, tiles, FULL), strict=True):
+    for awake, without in zip(run(network, tiles, kind), run(linear, tiles, kind), strict=True):
         assert float((awake - without).abs().max().detach()) > 0.01
 
 
@@ -238,13 +243,13 @@ def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
 
 
-def test_gradients_of_a_new_network_reach_its_three_heads(draw: Draw) -> None:
+def test_gradients_of_a_new_network_reach_its_zero_heads(draw: Draw) -> None:
     torch.manual_seed(0)
     network = Tokenizer(TOY)
     images = torch.from_numpy(draw(24, 24)).permute(2, 0, 1)[None].float()
     for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
         result.loss.backward()
-    for head in (network.encoder.head, network.decoder.head.weight, network.filter.leave.weight):
+    for head in zero_heads(network):
         assert head.grad is not None and float(head.grad.abs().max()) > 0
 
 
@@ -252,6 +257,10 @@ def test_gradients_of_a_new_network_reach_its_three_heads(draw: Draw) -> None:
 
 
 def filtered(network: LoopFilter, picture: Tensor, context: Tensor) -> Tensor:
+    return filtered_both(network, picture, context)[0]
+
+
+def filtered_both(network: LoopFilter, picture: Tensor, context: Tensor) -> tuple[Tensor, Tensor | None]:
     step = step_tensor(torch.tensor([30]))
     share = torch.full_like(picture[:, :1], 0.5)
     with torch.no_grad():
@@ -265,32 +274,42 @@ def test_reach_of_the_filter(network: Tokenizer, axis: int, name: str) -> None:
 
     (The filter works on cells of 2 x 2 px, so of a single pixel this holds up to the border of its cell.)
     """
-    reach, start, size = network.reach, 40, 8
+    reach, start, size = network.coarse_filter.reach, 40, 8
     given = {"picture": pixels(1, 3, 90, 90, seed=1), "context": pixels(1, 3, 90, 90, seed=2)}
-    block = filtered(network.filter, **given).narrow(axis, start, size)
+    block = filtered(network.coarse_filter, **given).narrow(axis, start, size)
     assert reach % 2 == 0 and reach < start
 
     def moved(first: int) -> float:
         """What a change of one row or column does to the block."""
         other = {n: t.clone() for n, t in given.items()}
         other[name].narrow(axis, first, 1).add_(60)
-        return float((filtered(network.filter, **other).narrow(axis, start, size) - block).abs().max())
+        return float((filtered(network.coarse_filter, **other).narrow(axis, start, size) - block).abs().max())
 
     assert moved(start - reach - 1) == moved(start + size + reach) == 0
     assert moved(start - 2) > 0 and moved(start + size + 1) > 0
     assert name != "picture" or moved(start - reach) > 0  # and no more than needed
 
 
+@pytest.mark.parametrize("kind", [MIDDLE, FULL])
 @pytest.mark.parametrize("size", [(30, 100), (45, 67), (9, 16)])
-def test_strips_equal_the_whole(size: tuple[int, int], codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_equal_the_whole(
+    size: tuple[int, int], kind: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     width, height = size
     given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 1, height, width, seed=3) / 255]
-    whole = codec._finish(*given, grid=28, kind=FULL)
+    whole, ahead = codec._finish(*given, grid=28, kind=kind)
     monkeypatch.setattr(prow.codec, "_STRIP", 16)
-    strips = codec._finish(*given, grid=28, kind=FULL)
+    strips, strips_ahead = codec._finish(*given, grid=28, kind=kind)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
     assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something
+    if kind == FULL:
+        assert ahead is None and strips_ahead is None
+    else:
+        assert ahead is not None and strips_ahead is not None
+        assert ahead.shape == (1, 3, 2 * (height + height % 2), 2 * (width + width % 2))
+        torch.testing.assert_close(strips_ahead, ahead, rtol=0, atol=1e-3)
+        assert float(ahead.abs().max()) > 0.1
 
 
 def test_batches_of_tiles_equal_the_whole(codec: Codec, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,12 +323,27 @@ def test_batches_of_tiles_equal_the_whole(codec: Codec, draw: Draw, monkeypatch:
 def test_filter_takes_any_size(network: Tokenizer) -> None:
     for height, width in ((1, 1), (1, 9), (8, 1), (3, 5)):
         picture = pixels(1, 3, height, width)
-        assert filtered(network.filter, picture, picture * 0.9).shape == picture.shape
+        out, ahead = filtered_both(network.coarse_filter, picture, picture * 0.9)
+        assert out.shape == picture.shape and ahead is not None
+        assert double(out, ahead, 2 * width, 2 * height).shape == (1, 3, 2 * height, 2 * width)
+
+
+def test_the_filter_cannot_fall_asleep() -> None:
+    """However far below zero its inner layers drift, its last layer still sees the picture and learns."""
+    loop_filter = LoopFilter(8, (1, 2), ahead=True)
+    for layer in loop_filter.layers:
+        assert isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
+        torch.nn.init.constant_(layer.bias, -50.0)
+    picture, step = pixels(1, 3, 20, 20), step_tensor(torch.tensor([30]))
+    args = (picture, picture * 0.9, torch.ones(1, 1, 20, 20), pixel_scale(step), condition(step, MIDDLE))
+    loop_filter(*args)[0].square().mean().backward()
+    grad = loop_filter.leave.weight.grad
+    assert grad is not None and float(grad.flatten(1).std(1).min()) > 0
 
 
 def test_finish_stays_within_0_to_255(network: Tokenizer) -> None:
     picture = randn(1, 3, 20, 20) * 400
     step = step_tensor(torch.tensor([50]))
     with torch.no_grad():
-        out = network.finish(picture, picture, torch.ones(1, 1, 20, 20), step, FULL)
+        out, _ = network.finish(picture, picture, torch.ones(1, 1, 20, 20), step, FULL)
     assert float(out.min()) == 0 and float(out.max()) == 255

@@ -174,9 +174,9 @@ def test_a_state_of_another_config_is_refused(options: Options) -> None:
     trainer = Trainer(options)
     trainer.save()
     state = saved(options.out)
-    state["config"] = state["config"].replace('"filter_width": 8', '"filter_width": 16')
+    state["config"] = state["config"].replace('"fine_width": 8', '"fine_width": 16')
     torch.save(state, trainer.state_file)
-    with pytest.raises(ValueError, match=r"filter_width=16.*filter_width=8"):
+    with pytest.raises(ValueError, match=r"fine_width=16.*fine_width=8"):
         Trainer(options).load()
 
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from .config import REFINE, Config
 from .geometry import Level, Pass, passes
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
-from .stream import Layout, PassTokens, Tokens, empty_tokens
+from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
 from .tiling import Tiling, double, pyramid
 from .tokenizer import Tokenizer, step_tensor
 
 KAPPA = 0.08  # price of a bit in squared quantiser steps
 _TILES = 2048  # tiles that go through the network at once
+_PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
 _STRIP = 512  # rows of a level that go through the loop filter at once
 
 ALLOCATIONS = ("slope", "even")
@@ -26,10 +27,18 @@ ALLOCATIONS = ("slope", "even")
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """An encoder's result: the tokens and the picture [3, H, W] that a decoder makes of all of them."""
+    """An encoder's result.
+
+    Attributes:
+        tokens: what it chose; none in the passes that it did not come to.
+        picture: [3, H, W], what a decoder makes of all of them; None if it did not come to the last pass.
+        content: the stream, untrimmed. contexts: what each pass that it came to started from.
+    """
 
     tokens: Tokens
-    picture: Tensor
+    picture: Tensor | None
+    content: bytes
+    contexts: tuple[Tensor, ...]
 
 
 class Codec:
@@ -42,17 +51,24 @@ class Codec:
 
     @cached_property
     def linear(self) -> Codec:
-        """The same tables without the network: a quick estimate of what the network would send."""
+        """Without network and contexts: a quick estimate of what would be sent."""
         if not self.config.network:
             return self
         anchor = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
-        return Codec(anchor, self.tables)
+        return Codec(anchor, dataclasses.replace(self.tables, w3=np.zeros_like(self.tables.w3)))
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def encode(
-        self, pixels: np.ndarray, base: int, *, kappa: float = KAPPA, refine: bool = False, allocation: str = "slope"
+        self,
+        pixels: np.ndarray,
+        base: int,
+        *,
+        kappa: float = KAPPA,
+        refine: bool = False,
+        allocation: str = "slope",
+        room: int | None = None,
     ) -> Coded:
         """Run all passes in the decoder's own loop and choose tokens by slope.
 
@@ -61,24 +77,33 @@ class Codec:
             refine: send tokens in the refining passes too; else these stay empty.
             allocation: "slope" gives each tile the prefix with the best Lagrangian, "even" gives all tiles of a
                 pass the same number of tokens, the best one (for comparison).
+            room: bytes of the stream that are wanted; passes beyond these are left out.
         """
         height, width = pixels.shape[:2]
         plan = passes(width, height, self.config)
         image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
         targets = pyramid(image, sum(p.kind != REFINE for p in plan))
-        picture, parts = self._start(plan), []
+        writer = Writer(base, self.config, self.tables)
+        (picture, ahead), parts, contexts, full = self._start(plan), [], [], False
         for index, step in enumerate(plan):
-            if step.kind == REFINE and not refine:
-                parts.append(empty_tokens(step.level, self.config))
-                continue
-            target, context = targets[min(index, len(targets) - 1)], self._context(picture, step)
-            picture, part = self._encode_pass(step, base, target, context, kappa, allocation)
+            if full or (step.kind == REFINE and not refine):
+                part = empty_tokens(step.level, self.config)
+            else:
+                target, context = targets[min(index, len(targets) - 1)], self._context(picture, ahead, step)
+                part = self._choose_tokens(step, base, target, context, kappa, allocation)
+                picture, ahead = self._paint(step, step.step_index(base), part, context)
+                contexts.append(context)
             parts.append(part)
-        return Coded(Tokens(width, height, self.config.model_id, base, tuple(parts)), picture[0])
+            if not full:
+                writer.add(step, part)
+                full = room is not None and len(writer.bytes()) >= room + _PENDING
+        tokens = Tokens(width, height, self.config.model_id, base, tuple(parts))
+        whole = picture[0] if picture.shape[-2:] == (height, width) else None
+        return Coded(tokens, whole, writer.bytes(), tuple(contexts))
 
-    def _encode_pass(
+    def _choose_tokens(
         self, step: Pass, base: int, target: Tensor, context: Tensor, kappa: float, allocation: str
-    ) -> tuple[Tensor, PassTokens]:
+    ) -> PassTokens:
         grid = step.step_index(base)
         layout = Layout(step.level, self.config, self.tables.order[step.kind])
         prices = self._prices(step.kind, grid)
@@ -95,25 +120,32 @@ class Codec:
             gains.append(g * exists[tiles])
         counts = _choose(torch.cat(gains), ends, prices, kappa, last, allocation)
         kept = keep_prefix(torch.cat(values), counts, ends)
-        part = PassTokens(counts.cpu().numpy().astype(np.int16), kept.cpu().numpy().astype(np.int16))
-        return self._paint(step, grid, part, context), part
+        return PassTokens(counts.cpu().numpy().astype(np.int16), kept.cpu().numpy().astype(np.int16))
 
     # -- decoding ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def decode(self, tokens: Tokens) -> Tensor:
-        """Tokens -> picture [3, H, W], 0 to 255."""
+    def decode(self, tokens: Tokens, after: Coded | None = None) -> Tensor:
+        """Tokens -> picture [3, H, W], 0 to 255.
+
+        Args:
+            after: an encoder's result for the same picture; passes with the same tokens are not run again.
+        """
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else 40
-        picture = self._start(plan)
-        for step, part in zip(plan, tokens.passes, strict=True):
+        (picture, ahead), first = self._start(plan), 0
+        if after is not None:
+            first = _same_passes(tokens, after)
+            picture = after.contexts[first]
+        for step, part in list(zip(plan, tokens.passes, strict=True))[first:]:
             if step.kind == REFINE and not part.counts.any():
                 continue
-            picture = self._paint(step, step.step_index(base), part, self._context(picture, step))
+            context = self._context(picture, ahead, step)
+            picture, ahead = self._paint(step, step.step_index(base), part, context)
         return picture[0]
 
-    def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> Tensor:
-        """What a pass makes of its tokens and the picture so far: [1, 3, H, W]."""
+    def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a pass makes of its tokens and the picture so far: [1, 3, H, W], and what to add when it is doubled."""
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         painted = []
         for rows, tiles in self._rows(step.level):
@@ -125,29 +157,33 @@ class Codec:
         share = torch.from_numpy(part.counts.astype(np.float32)).to(self.device) / self.config.tokens
         return self._finish(tiling.join(torch.cat(painted)), context, tiling.spread(share), grid, step.kind)
 
-    def _finish(self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int) -> Tensor:
+    def _finish(
+        self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int
+    ) -> tuple[Tensor, Tensor | None]:
         """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
         height, reach = picture.shape[-2], self.network.reach
-        strips = []
+        strips, ahead = [], []
         for top in range(0, height, _STRIP):
             first, end = max(0, top - reach), min(height, top + _STRIP + reach)
             part, before, share = (t[..., first:end, :] for t in (picture, context, received))
-            out = self.network.finish(part, before, share, self._delta(grid, 1), kind)
+            out, more = self.network.finish(part, before, share, self._delta(grid, 1), kind)
             strips.append(out[..., top - first : top - first + _STRIP, :])
-        return torch.cat(strips, dim=-2)
+            if more is not None:
+                ahead.append(more[..., 2 * (top - first) : 2 * (top - first + _STRIP), :])
+        return torch.cat(strips, dim=-2), torch.cat(ahead, dim=-2) if ahead else None
 
     # -- shared --------------------------------------------------------------------------------------------------
 
-    def _start(self, plan: tuple[Pass, ...] | list[Pass]) -> Tensor:
+    def _start(self, plan: list[Pass]) -> tuple[Tensor, None]:
         level = plan[0].level
-        return torch.full((1, 3, level.height, level.width), 128.0, device=self.device)
+        return torch.full((1, 3, level.height, level.width), 128.0, device=self.device), None
 
     @staticmethod
-    def _context(picture: Tensor, step: Pass) -> Tensor:
+    def _context(picture: Tensor, ahead: Tensor | None, step: Pass) -> Tensor:
         """The picture so far at the size of a pass."""
         if picture.shape[-2:] == (step.level.height, step.level.width):
             return picture
-        return double(picture, step.level.width, step.level.height).clamp(0, 255)
+        return double(picture, ahead, step.level.width, step.level.height)
 
     @staticmethod
     def _rows(level: Level) -> list[tuple[tuple[int, int], slice]]:
@@ -164,7 +200,7 @@ class Codec:
         return torch.from_numpy(self.tables.order[kind].astype(np.int64)).to(self.device)
 
     def _prices(self, kind: int, grid: int) -> tuple[Costs, Tensor, Tensor]:
-        bits = torch.from_numpy(self.tables.bits[self.tables.price_classes[kind, grid]]).to(self.device)  # [K, 3]
+        bits = torch.from_numpy(self.tables.bits[self.tables.classes[kind, grid]]).to(self.device)  # [K, 3]
         go, stop = (torch.from_numpy(b).to(self.device)[None] for b in self.tables.flag_bits(kind, grid))
         return Costs(*bits.T[:, None]), go, stop
 
@@ -179,6 +215,18 @@ def _choose(
     total = gains.cumsum(1)[:, ends - 1].sum(0)
     best = torch.cat([torch.zeros_like(total[:1]), total]).argmin()
     return torch.minimum(best, last)
+
+
+def _same_passes(tokens: Tokens, coded: Coded) -> int:
+    """How many of the passes that an encoder ran, less the last, have these tokens too."""
+    same = 0
+    for a, b in zip(tokens.passes[: len(coded.contexts) - 1], coded.tokens.passes, strict=False):
+        if tokens.base != coded.tokens.base or not (
+            np.array_equal(a.counts, b.counts) and np.array_equal(a.values, b.values)
+        ):
+            break
+        same += 1
+    return same
 
 
 def squared_error(picture: Tensor, pixels: np.ndarray) -> float:

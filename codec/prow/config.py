@@ -42,11 +42,14 @@ class Config:
     heads: int = 3
     encoder_depth: int = 1
     decoder_depth: int = 2
-    filter_width: int = 48
-    filter_dilations: tuple[int, ...] = (1, 2, 4, 1)
+    # The loop filter of the coarse levels (START, MIDDLE), which are small, and that of full resolution.
+    coarse_width: int = 96
+    coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)
+    fine_width: int = 64
+    fine_dilations: tuple[int, ...] = (1, 2, 4, 1)
 
     def __post_init__(self) -> None:
-        sizes = (self.tile, self.patch, self.width, self.heads, self.filter_width)
+        sizes = (self.tile, self.patch, self.width, self.heads, self.coarse_width, self.fine_width)
         if min(sizes) < 1 or not 1 <= self.model_id <= 255:
             raise ValueError(f"config {self.name} has a size below 1 or model id {self.model_id}, wanted 1 to 255")
         if sum(self.token_dims) != self.coefficients:
@@ -85,7 +88,7 @@ CONFIGS = {
         network=False,
         contexts=False,
     ),
-    "prow-small": Config(name="prow-small", model_id=2, description="the default: 0.8 M parameters, for CPUs"),
+    "prow-small": Config(name="prow-small", model_id=2, description="the default: 1.5 M parameters, for CPUs"),
     # For tests: the same code at toy size. Never shipped.
     "toy": Config(
         name="toy",
@@ -96,7 +99,9 @@ CONFIGS = {
         heads=2,
         encoder_depth=1,
         decoder_depth=1,
-        filter_width=8,
-        filter_dilations=(1, 2),
+        coarse_width=8,
+        coarse_dilations=(1, 2),
+        fine_width=8,
+        fine_dilations=(1, 2),
     ),
 }

@@ -1,8 +1,9 @@
 """Which table codes an integer: chosen from what reader and writer already know, in integers alone (SPEC section 5.4).
 
-The class of an integer is that of its rank at the pass's step, shifted by four measures of activity: the nearest
-lower frequencies of its tile, the same of the four tiles around it, all of its tile so far, and all of the tile
-below it in the pass before. The shifts are small integer tables in the model, so no float ever touches a class.
+The class of an integer is that of its rank at the pass's step, shifted by what a small network says about its
+surroundings: the nearest lower frequencies in its tile and in the four tiles around it, the same frequency in the
+tile below it in the pass before, and how active all of these are. The network computes with integers, so no rounding
+ever touches a class. (In float64, which is exact for integers below 2**53 and has fast matrix products.)
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from functools import cache
 
 import numpy as np
 
-from .config import Config
+from .config import KIND_NAMES, Config
 from .geometry import Pass
-from .tables import NEAR_BINS, TILE_BINS, Tables
+from .tables import NEIGHBOURS, TILE_BINS, Tables
 
 GROUP = 16  # ranks of a token that are coded on the same knowledge
 CAP = 4  # magnitudes count up to this
-_BATCH = 1 << 15  # integers whose neighbours are gathered at once
+_BATCH = 1 << 14  # integers whose surroundings are gathered at once
 # Neighbours of a coefficient: offsets in channel, row and column, and their weights.
 _NEIGHBOURS = (
     ((0, -1, 0), 2),
@@ -31,6 +32,9 @@ _NEIGHBOURS = (
     ((-2, 0, 0), 1),
 )
 _WEIGHTS = np.array([w for _, w in _NEIGHBOURS], dtype=np.int32)
+# Coefficients of the tile below that say something about one: offsets, likewise.
+_BELOW = ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, -1), (0, 1, 1), (-1, 0, 0))
+assert len(_NEIGHBOURS) == NEIGHBOURS
 
 
 def groups(config: Config, token: int) -> list[tuple[int, int]]:
@@ -40,71 +44,118 @@ def groups(config: Config, token: int) -> list[tuple[int, int]]:
     return [(a, min(a + GROUP, end)) for a in range(start, end, GROUP)]
 
 
-def bins(amount: np.ndarray, count: int) -> np.ndarray:
-    """Amounts (at least 0) to bins 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15, 16-23, ...; the last of `count` is open."""
+def _bins(amount: np.ndarray) -> np.ndarray:
     octave = np.frexp(amount.astype(np.float64))[1].astype(np.int64) - 1  # floor(log2), exact; -1 for 0
     large = np.maximum(octave, 1)
-    fine = 2 * large + ((amount >> (large - 1)) & 1)
-    return np.minimum(np.where(amount < 2, amount, fine), count - 1)
+    return np.where(amount < 2, amount, 2 * large + ((amount >> (large - 1)) & 1)).astype(np.int64)
+
+
+_SMALL = _bins(np.arange(1 << 14))
+
+
+def bins(amount: np.ndarray) -> np.ndarray:
+    """Amounts (integers of at least 0) to bins 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15, 16-23, ...; int64."""
+    if amount.size and amount.max() >= len(_SMALL):
+        return _bins(amount.astype(np.int64))
+    return _SMALL[amount]
+
+
+@cache
+def _rank_of(order: bytes, config: Config) -> np.ndarray:
+    """int32 [K + 1]: rank of each coefficient; K for coefficient K, which is none."""
+    rank_of = np.empty(config.coefficients + 1, np.int32)
+    rank_of[np.frombuffer(order, dtype=np.int32)] = np.arange(config.coefficients)
+    rank_of[-1] = config.coefficients
+    return rank_of
+
+
+@cache
+def _shifted_coefficients(order: bytes, config: Config, offsets: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """int32 [K, offsets]: coefficient at each offset from that of each rank, K where there is none."""
+    tile, k = config.tile, config.coefficients
+    coefficient = np.frombuffer(order, dtype=np.int32)
+    channel, row, column = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
+    found = []
+    for dc, dv, du in offsets:
+        c, v, u = channel + dc, row + dv, column + du
+        inside = (c >= 0) & (v >= 0) & (v < tile) & (u >= 0) & (u < tile)
+        found.append(np.where(inside, (c * tile + v) * tile + u, k))
+    return np.stack(found, axis=1)
 
 
 @cache
 def _neighbour_ranks(order: bytes, config: Config) -> np.ndarray:
     """int32 [K, 9]: ranks of each rank's neighbours, K where there is none or it is not coded in an earlier group."""
-    tile, k = config.tile, config.coefficients
-    coefficient = np.frombuffer(order, dtype=np.int32)
-    rank_of = np.empty(k, np.int32)
-    rank_of[coefficient] = np.arange(k)
-    channel, row, column = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
-    first = np.empty(k, np.int32)  # of the group that a rank is in
+    first = np.empty(config.coefficients, np.int32)  # of the group that a rank is in
     for token in range(config.tokens):
         for start, end in groups(config, token):
             first[start:end] = start
-    found = np.full((k, len(_NEIGHBOURS)), k, np.int32)
-    for i, ((dc, dv, du), _) in enumerate(_NEIGHBOURS):
-        c, v, u = channel + dc, row + dv, column + du
-        inside = (c >= 0) & (v >= 0) & (v < tile) & (u >= 0) & (u < tile)
-        rank = rank_of[np.where(inside, (c * tile + v) * tile + u, 0)]
-        found[:, i] = np.where(inside & (rank < first), rank, k)
-    return found
+    rank = _rank_of(order, config)[_shifted_coefficients(order, config, tuple(n for n, _ in _NEIGHBOURS))]
+    return np.where(rank < first[:, None], rank, config.coefficients)
+
+
+def position_inputs(step: Pass, grid: int, config: Config, tables: Tables) -> np.ndarray:
+    """float64 [K, 17]: what the network is told about each rank of a pass, wherever the tile is."""
+    k, tile = config.coefficients, config.tile
+    rank, coefficient = np.arange(k), tables.order[step.kind]
+    channel, v, u = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
+    token = np.repeat(np.arange(config.tokens), config.token_dims)
+    columns = [tables.classes[step.kind, grid], np.full(k, grid), token, v, u, v + u]
+    columns += [bins(v), bins(u), bins(v + u), bins(rank), *(channel == c for c in range(3))]
+    columns += [np.full(k, step.kind == kind) for kind in range(len(KIND_NAMES))]
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 class PassContext:
     """What is known while one pass is coded. Magnitudes grow as groups are coded."""
 
     def __init__(self, step: Pass, grid: int, config: Config, tables: Tables, below: PassContext | None) -> None:
-        self.step, self.tables, self.kind = step, tables, step.kind
+        self.step, self.tables, self.kind, self.grid = step, tables, step.kind, grid
         self.base, self.go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
-        self.near_ranks = _neighbour_ranks(tables.order[step.kind].tobytes(), config)
+        order = tables.order[step.kind].tobytes()
+        self.near_ranks, self.rank_of = _neighbour_ranks(order, config), _rank_of(order, config)
         tiles = step.level.tiles
         self.magnitudes = np.zeros((tiles + 1, config.coefficients + 1), np.int8)  # a last row and column of zeros
         self.energy = np.zeros(tiles + 1, np.int32)
         self.tokens = np.zeros(tiles + 1, np.int16)
         self.around = _around(step)
-        self.below = np.zeros(tiles, np.int64)
+        self.tile_below = np.zeros(tiles, np.int64)
+        self.below_ranks = np.zeros((config.coefficients, len(_BELOW)), np.int32)
+        self.below_magnitudes, self.below_energy = np.zeros((1, 1), np.int8), np.zeros(1, np.int32)
         if below is not None:
-            self.below = bins(below.energy[_tile_below(step, below.step)], TILE_BINS)
+            self.tile_below = _tile_below(step, below.step)
+            self.below_ranks = below.rank_of[_shifted_coefficients(order, config, _BELOW)]
+            self.below_magnitudes, self.below_energy = below.magnitudes, below.energy
+        self.position: np.ndarray | None = None
+        if tables.w3.any():
+            inputs = position_inputs(step, grid, config, tables)
+            self.position = inputs @ tables.weights[0][: inputs.shape[1]] + tables.weights[1]
 
-    def classes(self, token: int, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
+    def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
         """Table classes of integers of one group, given as rank and tile of each."""
-        features = self.features(tile, *self.activity(rank, tile))
-        return shifted(self.tables, self.kind, token, self.base[rank], features)
-
-    def activity(self, rank: np.ndarray, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weighted magnitudes at the neighbours of each coefficient, in its own tile and in the four around."""
-        own, others = np.empty(len(rank), np.int32), np.empty(len(rank), np.int32)
+        own = self.base[rank].astype(np.int64)
+        if self.position is None:
+            return own
+        shift = np.empty_like(own)
         for i in range(0, len(rank), _BATCH):
             part = slice(i, i + _BATCH)
-            near, tiles = self.near_ranks[rank[part]], tile[part]  # [n, 9], [n]
-            own[part] = self.magnitudes[tiles[:, None], near] @ _WEIGHTS
-            around = self.magnitudes[self.around[tiles][:, :, None], near[:, None]]  # [n, 4, 9]
-            others[part] = around.sum(1, dtype=np.int32) @ _WEIGHTS
-        return own, others
+            context = self.context_inputs(rank[part], tile[part])
+            first = context @ self.tables.weights[0][-context.shape[1] :] + self.position[rank[part]]
+            shift[part] = rest_of_network(first, self.tables)
+        return np.clip(own + shift, 0, len(self.tables.bank) - 1)
 
-    def features(self, tile: np.ndarray, own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The four binned measures of activity."""
-        so_far = bins(self.energy[tile], TILE_BINS)
-        return bins(own, NEAR_BINS), bins((others + 1) >> 1, NEAR_BINS), so_far, self.below[tile]
+    def context_inputs(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
+        """float64 [n, 32]: what the network is told about the surroundings of integers of one group."""
+        near, around = self.near_ranks[rank], self.around[tile]  # [n, 9], [n, 4]
+        own = self.magnitudes[tile[:, None], near]
+        others = self.magnitudes[around[:, :, None], near[:, None]].sum(1, dtype=np.int32)  # [n, 9]
+        below = self.tile_below[tile]
+        under = self.below_magnitudes[below[:, None], self.below_ranks[rank]]  # [n, 7]
+        sums = (own @ _WEIGHTS, others @ _WEIGHTS, self.energy[tile], self.energy[around].sum(1))
+        columns = [(around < len(self.around)).sum(1)[:, None], own, bins(others)]
+        columns += [bins(amount)[:, None] for amount in (*sums, self.below_energy[below])]
+        columns += [under, bins(under.sum(1, dtype=np.int32))[:, None]]
+        return np.concatenate(columns, axis=1, dtype=np.float64)
 
     def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
         """Learn the symbols of one group."""
@@ -114,31 +165,30 @@ class PassContext:
 
     def flag_classes(self, token: int, tile: np.ndarray) -> np.ndarray:
         """Odds classes of the continue flags before a token."""
-        around, own = self.flag_features(token, tile)
+        around, below, own = self.flag_features(token, tile)
         t = self.tables
-        shift = t.flag_around[self.kind, token, around, self.below[tile]].astype(np.int32)
+        shift = t.flag_around[self.kind, token, around, below].astype(np.int32)
         shift += t.flag_own[self.kind, token, own]
         return np.clip(self.go[token] + shift, 0, len(t.odds) - 1)
 
-    def flag_features(self, token: int, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many tiles around have gone this far, and the activity of the tile so far."""
+    def flag_features(self, token: int, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How many tiles around have gone this far; bins of the activity of the tile below and of the tile so far."""
         around = (self.tokens[self.around[tile]] >= max(token, 1)).sum(1)
-        return around, bins(self.energy[tile], TILE_BINS)
+        energies = self.below_energy[self.tile_below[tile]], self.energy[tile]
+        below, own = (np.minimum(bins(e), TILE_BINS - 1) for e in energies)
+        return around, below, own
 
     def go_on(self, token: int, tile: np.ndarray) -> None:
         """Learn which tiles continue with a token."""
         self.tokens[tile] = token + 1
 
 
-def shifted(
-    tables: Tables, kind: int | np.ndarray, token: int | np.ndarray, base: np.ndarray, features: tuple[np.ndarray, ...]
-) -> np.ndarray:
-    """Table classes [n] from the ranks' own classes and the four features."""
-    own, others, so_far, below = features
-    shift = tables.near[kind, token, own, others].astype(np.int32)
-    shift += tables.tile[kind, token, so_far]
-    shift += tables.below[kind, token, below]
-    return np.clip(base + shift, 0, len(tables.bank) - 1)
+def rest_of_network(first: np.ndarray, tables: Tables) -> np.ndarray:
+    """Shifts [n], int64, from the sums of the first layer [n, H]: all numbers are integers, in float64."""
+    _, _, w2, b2, w3, b3 = tables.weights
+    hidden = np.clip(np.floor(first / 2**6), 0, 2**15 - 1)
+    hidden = np.clip(np.floor((hidden @ w2 + b2) / 2**12), 0, 2**15 - 1)
+    return np.floor((hidden @ w3 + b3 + 2**17) / 2**18).astype(np.int64)
 
 
 def _around(step: Pass) -> np.ndarray:

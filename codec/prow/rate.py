@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from .codec import Codec, squared_error
+from .codec import Codec, Coded, squared_error
 from .config import STEPS
-from .stream import Tokens, read, trim, write
+from .stream import Tokens, read, trim
 
 FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
@@ -34,9 +34,8 @@ class Stream:
 def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
     """The natural stream at a quality of 0 (smallest) to 100 (base step 1)."""
     base = round(COARSEST - (COARSEST - FINEST) * quality / 100)
-    tokens = codec.encode(pixels, base).tokens
-    whole = write(tokens, codec.config, codec.tables)
-    return Stream(trim(whole, tokens, codec.config, codec.tables), tokens)
+    coded = codec.encode(pixels, base)
+    return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens)
 
 
 def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
@@ -46,11 +45,10 @@ def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
     best = _best_cut(codec, pixels, room, FINEST if start is None else start)
     if best is not None:
         return best
-    tokens = codec.encode(pixels, FINEST, refine=True).tokens
-    whole = write(tokens, codec.config, codec.tables)
-    if len(whole) >= room:
-        return _cut(codec, whole, tokens, room)
-    return Stream(trim(whole, tokens, codec.config, codec.tables), tokens, exhausted=True)
+    coded = codec.encode(pixels, FINEST, refine=True)
+    if len(coded.content) >= room:
+        return _cut(codec, coded, room)
+    return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
 def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int) -> Stream | None:
@@ -61,21 +59,20 @@ def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int) -> Stream
     """
     best, least = None, math.inf
     for base in range(start, FINEST - 1, -1):
-        tokens = codec.encode(pixels, base).tokens
-        whole = write(tokens, codec.config, codec.tables)
-        if len(whole) < room:
+        coded = codec.encode(pixels, base, room=room)
+        if len(coded.content) < room:
             continue
-        stream = _cut(codec, whole, tokens, room)
-        error = squared_error(codec.decode(stream.tokens), pixels)
+        stream = _cut(codec, coded, room)
+        error = squared_error(codec.decode(stream.tokens, after=coded), pixels)
         if error >= least:
             break
         best, least = stream, error
     return best
 
 
-def _cut(codec: Codec, whole: bytes, tokens: Tokens, room: int) -> Stream:
-    content = whole[:room]
-    received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
+def _cut(codec: Codec, coded: Coded, room: int) -> Stream:
+    content, sent = coded.content[:room], coded.tokens
+    received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
     return Stream(content, received)
 
 
@@ -84,13 +81,12 @@ class _Sizes:
 
     def __init__(self, codec: Codec, pixels: np.ndarray) -> None:
         self.codec, self.pixels = codec, pixels
-        self.streams: dict[int, tuple[Tokens, bytes]] = {}
+        self.sizes: dict[int, int] = {}
 
     def __call__(self, base: int) -> int:
-        if base not in self.streams:
-            tokens = self.codec.encode(self.pixels, base).tokens
-            self.streams[base] = tokens, write(tokens, self.codec.config, self.codec.tables)
-        return len(self.streams[base][1])
+        if base not in self.sizes:
+            self.sizes[base] = len(self.codec.encode(self.pixels, base).content)
+        return self.sizes[base]
 
 
 def _typical_base(room: int, pixels: int) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "prow-small"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
-_DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
+_DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1"), "I16": np.dtype("<i2")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,7 +85,9 @@ class Layout:
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
-class _Writer:
+class _Coder:
+    """A range encoder with a model's tables."""
+
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.coder = coding.queue.RangeEncoder()
@@ -117,41 +119,51 @@ _UNIFORM_STEPS = np.full(STEPS, TOTAL // STEPS)
 _BIT = np.array([TOTAL // 2, TOTAL // 2])
 
 
+class Writer:
+    """A stream in the making: passes are added in their order, and what there is so far can be had at any time."""
+
+    def __init__(self, base: int, config: Config, tables: Tables) -> None:
+        self.base, self.config, self.tables = base, config, tables
+        self.known: PassContext | None = None
+        self.coder = _Coder(tables)
+        self.coder.choices(np.array([base]), _UNIFORM_STEPS)
+
+    def add(self, step: Pass, part: PassTokens) -> None:
+        """Every symbol of the next pass."""
+        layout = Layout(step.level, self.config, self.tables.order[step.kind])
+        known = PassContext(step, step.step_index(self.base), self.config, self.tables, self.known)
+        active = np.arange(step.level.tiles)
+        for token in range(self.config.tokens):
+            active = active[layout.last[active] > token]
+            if not len(active):
+                break
+            flags = part.counts[active] > token
+            self.coder.flags(flags, known.flag_classes(token, active))
+            active = active[flags]
+            known.go_on(token, active)
+            extra = []
+            for start, end in groups(self.config, token):
+                rank, tile = layout.positions(active, start, end)
+                symbols, raw, bits = to_symbols(part.values[tile, rank])
+                self.coder.symbols(symbols, known.classes(rank, tile))
+                known.update(rank, tile, symbols)
+                extra.append(_split_bits(raw, bits))
+            self.coder.choices(np.concatenate(extra), _BIT)
+        self.known = known
+
+    def bytes(self) -> bytes:
+        """The stream of the passes so far."""
+        return self.coder.bytes()
+
+
 def write(tokens: Tokens, config: Config, tables: Tables) -> bytes:
     """The whole stream: every symbol of every pass."""
-    writer = _Writer(tables)
     if tokens.base is None:
         return b""
-    writer.choices(np.array([tokens.base]), _UNIFORM_STEPS)
-    known = None
+    writer = Writer(tokens.base, config, tables)
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
-        known = _write_pass(writer, step, step.step_index(tokens.base), part, config, known)
+        writer.add(step, part)
     return writer.bytes()
-
-
-def _write_pass(
-    writer: _Writer, step: Pass, grid: int, part: PassTokens, config: Config, below: PassContext | None
-) -> PassContext:
-    layout = Layout(step.level, config, writer.tables.order[step.kind])
-    known = PassContext(step, grid, config, writer.tables, below)
-    active = np.arange(step.level.tiles)
-    for token in range(config.tokens):
-        active = active[layout.last[active] > token]
-        if not len(active):
-            break
-        flags = part.counts[active] > token
-        writer.flags(flags, known.flag_classes(token, active))
-        active = active[flags]
-        known.go_on(token, active)
-        extra = []
-        for start, end in groups(config, token):
-            rank, tile = layout.positions(active, start, end)
-            symbols, raw, bits = to_symbols(part.values[tile, rank])
-            writer.symbols(symbols, known.classes(token, rank, tile))
-            known.update(rank, tile, symbols)
-            extra.append(_split_bits(raw, bits))
-        writer.choices(np.concatenate(extra), _BIT)
-    return known
 
 
 def _split_bits(raw: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -290,7 +302,7 @@ def _read_token(
             rank, tile = layout.positions(active, start, end)
             ranks.append(rank)
             tiles.append(tile)
-            symbols = reader.symbols(known.classes(token, rank, tile))
+            symbols = reader.symbols(known.classes(rank, tile))
             found.append(symbols)
             known.update(rank, tile, symbols)
         bits = reader.choices(int(raw_bit_counts(np.concatenate(found)).sum()), _BIT)

@@ -16,7 +16,10 @@ TOTAL = 2**24  # every table's frequencies sum to this
 DIRECT = 8  # magnitudes below have a symbol of their own, larger ones share two symbols an octave, then raw bits
 SYMBOLS = 63
 MAX_MAGNITUDE = 2**15 - 1
-NEAR_BINS, TILE_BINS, AROUND = 12, 16, 5  # sizes of the context features (`prow.contexts`)
+TILE_BINS, AROUND = 24, 5  # sizes of the flags' context features (`prow.contexts`)
+NEIGHBOURS = 9
+MAX_HIDDEN = 1024  # so that no sum of the context network exceeds 2**53
+INPUTS = 17 + 1 + 2 * NEIGHBOURS + 5 + 8  # of the network that shifts classes: position, then context
 
 
 def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,35 +57,34 @@ class Tables:
         bank: int32 [C, 63], frequencies of the symbols in each table class, at least 1, rows sum to 2**24;
             classes in order of the probability of 0.
         classes: uint8 [kinds, STEPS, K], table class of each rank before any context.
-        near: int8 [kinds, N, 12, 12], shift of the class by the activity near a coefficient, in its own tile and
-            in the four around; tile: int8 [kinds, N, 16], by that of its tile so far; below: int8 [kinds, N, 16],
-            by that of the tile below it in the pass before.
+        w1, b1, w2, b2, w3, b3: int16 [49, H], int32 [H], int16 [H, H], int32 [H], int16 [H], int32 [1], the network
+            that shifts the class of an integer by its context; w3 is zero in a model without contexts.
         odds: int32 [O], frequency of "continue" in each odds class, 1 to 2**24 - 1, rising.
-        go: uint8 [kinds, STEPS, N], odds class of the flag before each token; flag_around: int8 [kinds, N, 5, 16],
-            its shift by how many tiles around went this far and by the tile below; flag_own: int8 [kinds, N, 16].
+        go: uint8 [kinds, STEPS, N], odds class of the flag before each token; flag_around: int8 [kinds, N, 5, 24],
+            its shift by how many tiles around went this far and by the tile below; flag_own: int8 [kinds, N, 24].
         order: int32 [kinds, K], coefficient (channel * T * T + row * T + column) of each rank.
-        price_classes, price_go: like classes and go, but the best ones if there were no contexts: what an encoder
-            weighs its choices with. A reader does not need them.
+
+    classes and go are the best ones if there were no contexts, and also what an encoder weighs its choices with.
     """
 
     bank: np.ndarray
     classes: np.ndarray
-    near: np.ndarray
-    tile: np.ndarray
-    below: np.ndarray
+    w1: np.ndarray
+    b1: np.ndarray
+    w2: np.ndarray
+    b2: np.ndarray
+    w3: np.ndarray
+    b3: np.ndarray
     odds: np.ndarray
     go: np.ndarray
     flag_around: np.ndarray
     flag_own: np.ndarray
     order: np.ndarray
-    price_classes: np.ndarray
-    price_go: np.ndarray
 
     def __post_init__(self) -> None:
         if not (self.bank.min() >= 1 and np.all(self.bank.sum(1, dtype=np.int64) == TOTAL)):
             raise ValueError("a frequency table does not sum to 2**24 or holds a zero")
-        classes = max(self.classes.max(), self.price_classes.max())
-        if classes >= len(self.bank) or max(self.go.max(), self.price_go.max()) >= len(self.odds):
+        if self.classes.max() >= len(self.bank) or self.go.max() >= len(self.odds):
             raise ValueError("a table class or an odds class is out of range")
         if self.odds.min() < 1 or self.odds.max() >= TOTAL:
             raise ValueError("a continue frequency is out of range")
@@ -98,6 +100,11 @@ class Tables:
         return (np.stack([TOTAL - self.odds, self.odds], axis=1) - 1).astype(np.float32)
 
     @cached_property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        """w1 to b3 in float64, which holds every sum of theirs exactly."""
+        return tuple(w.astype(np.float64) for w in (self.w1, self.b1, self.w2, self.b2, self.w3, self.b3))
+
+    @cached_property
     def bits(self) -> np.ndarray:
         """float32 [C, 3]: bits of 0, of +-1, and of each further unit, for the encoder's choices."""
         zero, one, two = (-np.log2(self.bank[:, s] / TOTAL) for s in (0, 1, 3))
@@ -105,24 +112,26 @@ class Tables:
 
     def flag_bits(self, kind: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Bits of continue and of stop before each token, float32 [N] each."""
-        p = self.odds[self.price_go[kind, step]] / TOTAL
+        p = self.odds[self.go[kind, step]] / TOTAL
         return (-np.log2(p)).astype(np.float32), (-np.log2(1 - p)).astype(np.float32)
 
 
 def check_shapes(tables: Tables, config: Config) -> None:
     """Raise ValueError if tables and config do not belong together."""
     kinds, k, n = len(KIND_NAMES), config.coefficients, config.tokens
+    hidden = min(max(tables.w3.size, 1), MAX_HIDDEN)
     wanted = {
         "classes": (kinds, STEPS, k),
-        "near": (kinds, n, NEAR_BINS, NEAR_BINS),
-        "tile": (kinds, n, TILE_BINS),
-        "below": (kinds, n, TILE_BINS),
+        "w1": (INPUTS, hidden),
+        "b1": (hidden,),
+        "w2": (hidden, hidden),
+        "b2": (hidden,),
+        "w3": (hidden,),
+        "b3": (1,),
         "go": (kinds, STEPS, n),
         "flag_around": (kinds, n, AROUND, TILE_BINS),
         "flag_own": (kinds, n, TILE_BINS),
         "order": (kinds, k),
-        "price_classes": (kinds, STEPS, k),
-        "price_go": (kinds, STEPS, n),
     }
     for name, shape in wanted.items():
         if getattr(tables, name).shape != shape:

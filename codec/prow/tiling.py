@@ -61,7 +61,12 @@ def pyramid(picture: Tensor, count: int) -> list[Tensor]:
     return levels[::-1]
 
 
-def double(picture: Tensor, width: int, height: int) -> Tensor:
-    """[B, C, h, w] -> [B, C, height, width]: bicubic to twice the size, cropped. Inverse of `halve` in position."""
-    larger = F.interpolate(picture, scale_factor=2, mode="bicubic", align_corners=False)
-    return larger[..., :height, :width]
+def double(picture: Tensor, ahead: Tensor | None, width: int, height: int) -> Tensor:
+    """[B, C, h, w] -> [B, C, height, width]: bicubic to twice the size, plus `ahead`, cropped, 0 to 255.
+
+    Inverse of `halve` in position. `ahead` is [B, C, at least height, at least width], or None for nothing.
+    """
+    larger = F.interpolate(picture, scale_factor=2, mode="bicubic", align_corners=False)[..., :height, :width]
+    if ahead is not None:
+        larger = larger + ahead[..., :height, :width]
+    return larger.clamp(0, 255)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from prow_kernels import prefix_attention
 
 from .anchor import Anchor
-from .config import KIND_NAMES, Config, step_size
+from .config import KIND_NAMES, MIDDLE, START, Config, step_size
 
 
 def step_tensor(indices: Tensor) -> Tensor:
@@ -182,39 +182,58 @@ class Decoder(nn.Module):
 
 
 class LoopFilter(nn.Module):
-    """The convolutional network that ends a pass: it sees a whole level and returns it improved.
+    """The convolutional network that ends a pass: it sees a whole level and returns it improved, and what it expects
+    of the next level (`ahead`), so that the tokens of the next pass need not say it.
 
-    Works at half resolution (pixel unshuffle), residual, borders replicated.
+    Works at half resolution (pixel unshuffle), residual, borders replicated. The activations leak: with plain ReLU
+    the sum of the residual layers drifted below zero in training, where it stays for good.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, width: int, dilations: tuple[int, ...], *, ahead: bool) -> None:
         super().__init__()
-        width = config.filter_width
         # px on each side that a 2x2 cell of the output can see: the convolutions, then the local mean
-        self.reach = 2 * (sum(config.filter_dilations) + 2) + 4
+        self.reach = 2 * (sum(dilations) + 2) + 4
         self.enter = nn.Conv2d(4 * 10, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
         self.layers = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in config.filter_dilations
+            nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in dilations
         )
-        self.leave = nn.Conv2d(width, 4 * 3, 3, padding=1, padding_mode="replicate")
-        nn.init.zeros_(self.leave.weight)
-        assert self.leave.bias is not None
-        nn.init.zeros_(self.leave.bias)
+        self.leave = self._zero_conv(width, 4 * 3)
+        self.leave_ahead = self._zero_conv(width, 16 * 3) if ahead else None
 
-    def forward(self, picture: Tensor, context: Tensor, received: Tensor, scale: Tensor, cond: Tensor) -> Tensor:
-        """picture, context [B, 3, H, W], received [B, 1, H, W] (share of tokens), scale [B] -> [B, 3, H, W]."""
+    @staticmethod
+    def _zero_conv(width: int, channels: int) -> nn.Conv2d:
+        conv = nn.Conv2d(width, channels, 3, padding=1, padding_mode="replicate")
+        nn.init.zeros_(conv.weight)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+        return conv
+
+    def forward(
+        self, picture: Tensor, context: Tensor, received: Tensor, scale: Tensor, cond: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """A level improved, and what to add to it when it is doubled.
+
+        Args:
+            picture, context: [B, 3, H, W]. received: [B, 1, H, W], share of tokens. scale: [B].
+
+        Returns:
+            [B, 3, H, W]; [B, 3, 2 H, 2 W] (one more row or column of cells where H or W is odd), or None.
+        """
         h, w = picture.shape[-2:]
         per_image = scale[:, None, None, None]
         local = F.avg_pool2d(picture, 9, stride=1, padding=4, count_include_pad=False)
         detail = [(picture - local) / per_image, (picture - context) / per_image]
         x = torch.cat([*detail, (local - 128) / 64, received], dim=1)
-        x = F.pad(x, (0, w % 2, 0, h % 2), mode="replicate")
-        x = self.enter(F.pixel_unshuffle(x, 2)) + self.condition(cond)[:, :, None, None]
+        x = F.pixel_unshuffle(F.pad(x, (0, w % 2, 0, h % 2), mode="replicate"), 2)
+        x = self.enter(x.contiguous(memory_format=torch.channels_last)) + self.condition(cond)[:, :, None, None]
         for layer in self.layers:
-            x = x + layer(F.relu(x))
-        correction = F.pixel_shuffle(self.leave(F.relu(x)), 2)[..., :h, :w]
-        return picture + correction * per_image
+            x = x + layer(F.leaky_relu(x, 0.1))
+        x = F.leaky_relu(x, 0.1)
+        picture = picture + F.pixel_shuffle(self.leave(x), 2)[..., :h, :w] * per_image
+        if self.leave_ahead is None:
+            return picture, None
+        return picture, F.pixel_shuffle(self.leave_ahead(x), 4) * per_image
 
 
 class Tokenizer(nn.Module):
@@ -227,12 +246,19 @@ class Tokenizer(nn.Module):
         if config.network:
             self.encoder = Encoder(config)
             self.decoder = Decoder(config)
-            self.filter = LoopFilter(config)
+            self.coarse_filter = LoopFilter(config.coarse_width, config.coarse_dilations, ahead=True)
+            self.fine_filter = LoopFilter(config.fine_width, config.fine_dilations, ahead=False)
+        self.bf16 = False  # run the network, never the anchor, in bfloat16
 
     @property
     def reach(self) -> int:
-        """How many px away the loop filter can see; even."""
-        return self.filter.reach if self.config.network else 0
+        """How many px away the loop filters can see; even."""
+        return max(self.coarse_filter.reach, self.fine_filter.reach) if self.config.network else 0
+
+    def _autocast(self, *, convolutions: bool = False) -> torch.autocast:
+        """bfloat16 if it is asked for; on a CPU for convolutions alone, since it makes small matrix products slower."""
+        device = self.anchor.bank.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.bf16 and (convolutions or device != "cpu"))
 
     def analyse(self, tile: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: int, order: Tensor) -> Tensor:
         """What to quantise.
@@ -247,7 +273,8 @@ class Tokenizer(nn.Module):
         ranked = self.anchor(tile - context, sizes)[:, order] / step[:, None]
         if self.config.network:
             scale, cond = pixel_scale(step), condition(step, kind)
-            ranked = ranked + self.encoder(tile, context, scale, cond, order)
+            with self._autocast():
+                ranked = ranked + self.encoder(tile, context, scale, cond, order)
         return ranked
 
     def synthesise(
@@ -268,10 +295,17 @@ class Tokenizer(nn.Module):
         if not self.config.network:
             return anchored
         scale, cond = pixel_scale(step), condition(step, kind)
-        return anchored + self.decoder(values, counts, anchored, context, cond, scale, order)
+        with self._autocast():
+            return anchored + self.decoder(values, counts, anchored, context, cond, scale, order)
 
-    def finish(self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int) -> Tensor:
-        """The loop filter: pictures [B, 3, H, W] and per-image step [B] -> the level as a reader sees it, 0 to 255."""
+    def finish(
+        self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """The loop filter: pictures [B, 3, H, W] and per-image step [B] -> the level as a reader sees it, 0 to 255, and
+        what to add to it when it is doubled (see `LoopFilter.forward`; None for nothing)."""
+        ahead = None
         if self.config.network:
-            picture = self.filter(picture, context, received, pixel_scale(step), condition(step, kind))
-        return picture.clamp(0, 255)
+            loop_filter = self.coarse_filter if kind in (START, MIDDLE) else self.fine_filter
+            with self._autocast(convolutions=True):
+                picture, ahead = loop_filter(picture, context, received, pixel_scale(step), condition(step, kind))
+        return picture.clamp(0, 255), ahead

@@ -16,7 +16,7 @@ from .trainer import Options, Trainer, log_line
 
 BOOTSTRAP_BATCHES = 60
 SAVE_EVERY_MINUTES = 3.0
-COLLECT_MINUTES = 3.0
+COLLECT_MINUTES = 7.0
 
 
 def parse() -> argparse.Namespace:
@@ -28,11 +28,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the state in the output folder")
     parser.add_argument("--init", type=Path, help="model file whose weights a new run starts from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast (on a CPU for the loop filters alone)")
     parser.add_argument("--pixels", type=int, default=4 * 128 * 128, help="px a batch")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--kappa", type=float, default=0.08, help="price of a bit in squared steps")
-    parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of statistics for the tables")
+    parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of encoding for the tables")
     parser.add_argument("--export-only", action="store_true", help="write weights and tables of the saved state")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -62,10 +62,11 @@ def main() -> None:
         trainer.bootstrap(BOOTSTRAP_BATCHES, order=not args.init)
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
-    trainer.collect(args.collect_minutes)
+    trainer.collect(args.collect_minutes / 7)
     trainer.save()
     first, contexts = trainer.statistics.tables(), trainer.config.contexts
-    tables = fit_tables(trainer.average.cpu(), first, options.data, args.collect_minutes, contexts=contexts)
+    minutes = args.collect_minutes * 6 / 7
+    tables = fit_tables(trainer.average.cpu(), first, options.data, minutes, contexts=contexts)
     print(export(trainer.average, tables, out, trainer.config))
 
 

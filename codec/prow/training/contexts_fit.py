@@ -1,8 +1,8 @@
-"""Fits the context shifts and the bank of a model to the tokens of training pictures.
+"""Fits a model's tables to the tokens of training pictures: first the ranks' own, then the context network's.
 
-The probability of an integer is modelled by one number s, the logit of 0: the rank's own, plus a shift from each
-context table; magnitudes are geometric with a ratio that is a learned function of s. After a gradient fit of that
-model, everything is rounded to integers and the bank is counted anew from the symbols that fall into each class.
+The probability of an integer is modelled by one number s, the logit of 0: the rank's own, plus a shift by context;
+magnitudes are geometric with a ratio that is a learned function of s. After a gradient fit of that model, everything
+is rounded to integers and the bank is counted anew from the symbols that fall into each class.
 """
 
 from __future__ import annotations
@@ -15,67 +15,82 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..contexts import PassContext, groups, shifted
+from ..contexts import PassContext, groups, position_inputs, rest_of_network
 from ..geometry import passes
 from ..stream import Layout, Tokens
-from ..tables import SYMBOLS, Tables, to_symbols
+from ..tables import INPUTS, SYMBOLS, Tables, to_symbols
 from .statistics import GO_LOGITS, ZERO_LOGITS, frequencies, symbol_weights, tail_ratio
 
 SPACING = float(ZERO_LOGITS[1] - ZERO_LOGITS[0])
 FLAG_SPACING = float(GO_LOGITS[1] - GO_LOGITS[0])
-COLUMNS = ("kind", "step", "rank", "token", "own", "others", "so_far", "below", "symbol")
-FLAG_COLUMNS = ("kind", "step", "token", "around", "below", "so_far", "flag")
+HIDDEN = 48  # width of the context network
 
 
-def observe(tokens: Tokens, config: Config, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
-    """What the coder sees of an image: integers [n, 9] (COLUMNS) and flags [m, 7] (FLAG_COLUMNS), int16."""
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What the coder sees of pictures.
+
+    Attributes:
+        integers: int16 [n, 4], kind, step index, rank and symbol of each integer.
+        inputs: int8 [n, 49], what the context network is told about it.
+        flags: int16 [m, 7], kind, step index, token, tiles around, bin below, bin of its own, and the flag.
+    """
+
+    integers: np.ndarray
+    inputs: np.ndarray
+    flags: np.ndarray
+
+    @classmethod
+    def join(cls, parts: list[Observed]) -> Observed:
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(cls)))
+
+
+def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
+    """Every integer and every flag of an image, with their contexts."""
     assert tokens.base is not None
-    integers, flags, below = [], [], None
+    integers, inputs, flags, below = [], [], [], None
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
         grid = step.step_index(tokens.base)
         layout = Layout(step.level, config, tables.order[step.kind])
         known = PassContext(step, grid, config, tables, below)
+        position = position_inputs(step, grid, config, tables)
         active = np.arange(step.level.tiles)
         for token in range(config.tokens):
             active = active[layout.last[active] > token]
             if not len(active):
                 break
-            around, own = known.flag_features(token, active)
             go = part.counts[active] > token
-            flags.append(_rows(step.kind, grid, token, around, known.below[active], own, go))
+            flags.append(_rows(step.kind, grid, token, *known.flag_features(token, active), go))
             active = active[go]
             known.go_on(token, active)
             for start, end in groups(config, token):
                 rank, tile = layout.positions(active, start, end)
                 symbols = to_symbols(part.values[tile, rank])[0]
-                features = known.features(tile, *known.activity(rank, tile))
-                integers.append(_rows(step.kind, grid, rank, token, *features, symbols))
+                integers.append(_rows(step.kind, grid, rank, symbols))
+                context = known.context_inputs(rank, tile)
+                inputs.append(np.concatenate([position[rank], context], axis=1).astype(np.int8))
                 known.update(rank, tile, symbols)
         below = known
-    return np.concatenate(integers), np.concatenate(flags)
+    return Observed(np.concatenate(integers), np.concatenate(inputs), np.concatenate(flags))
 
 
 def _rows(*columns: int | np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.int16)
 
 
-class ShiftModel(nn.Module):
-    """The logit of 0 of an integer as its rank's own plus shifts; in units of the bank's spacing."""
+class IntegerModel(nn.Module):
+    """The logit of 0 of an integer as its rank's own plus a shift; in units of the bank's spacing."""
 
     def __init__(self, tables: Tables) -> None:
         super().__init__()
         self.base = nn.Parameter(torch.from_numpy(tables.classes.astype(np.float32)))
-        self.near = nn.Parameter(torch.from_numpy(tables.near.astype(np.float32)))
-        self.tile = nn.Parameter(torch.from_numpy(tables.tile.astype(np.float32)))
-        self.below = nn.Parameter(torch.from_numpy(tables.below.astype(np.float32)))
         ratios = torch.tensor([tail_ratio(z) for z in ZERO_LOGITS])
         self.tail = nn.Parameter(torch.logit(ratios))  # per class
 
-    def bits(self, rows: Tensor) -> Tensor:
-        """rows [n, 9] -> mean bits an integer."""
-        kind, step, rank, token, own, others, so_far, below, symbol = rows.long().T
-        s = self.base[kind, step, rank] + self.near[kind, token, own, others]
-        s = (s + self.tile[kind, token, so_far] + self.below[kind, token, below]).clamp(0, len(ZERO_LOGITS) - 1.001)
+    def bits(self, rows: Tensor, shift: Tensor | float = 0.0) -> Tensor:
+        """rows [n, 4] -> mean bits an integer."""
+        kind, step, rank, symbol = rows.long().T
+        s = (self.base[kind, step, rank] + shift).clamp(0, len(ZERO_LOGITS) - 1.001)
         logit = s * SPACING + ZERO_LOGITS[0]
         low = s.floor().long()
         tail = torch.lerp(self.tail[low], self.tail[low + 1], s - low)
@@ -90,6 +105,35 @@ def _middle(symbol: Tensor) -> Tensor:
     octave = torch.div(bucket - 8, 2, rounding_mode="floor") + 3
     large = 2.0**octave * (1.25 + 0.5 * ((bucket - 8) % 2))
     return torch.where(bucket < 8, bucket.float(), large)
+
+
+class ContextNetwork(nn.Module):
+    """Inputs of an integer -> shift of its class. Learns in float32, then becomes integers."""
+
+    def __init__(self, inputs: np.ndarray) -> None:
+        super().__init__()
+        sample = torch.from_numpy(inputs[:: max(1, len(inputs) // 100_000)]).float()
+        self.mean, self.scale = sample.mean(0), 1 / sample.std(0, correction=0).clamp(min=0.5)
+        self.first, self.second, self.last = nn.Linear(INPUTS, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, 1)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """int8 [n, 49] -> [n], in classes."""
+        hidden = F.relu(self.first((inputs.float() - self.mean) * self.scale))
+        return self.last(F.relu(self.second(hidden)))[:, 0] * 8
+
+    @torch.no_grad()
+    def to_integers(self) -> dict[str, np.ndarray]:
+        """The tables w1 to b3: weights in units of 2**-12, activations of 2**-6 (SPEC section 5.4)."""
+        w1 = self.first.weight.double() * self.scale
+        b1 = self.first.bias.double() - w1 @ self.mean.double()
+        weights = {"w1": w1.T, "w2": self.second.weight.double().T, "w3": self.last.weight[0].double() * 8}
+        # half a unit of what is cut off after each of the first two layers, so that these round
+        b1, b2, b3 = b1 * 2**12 + 2**5, self.second.bias.double() * 2**18 + 2**11, self.last.bias.double() * 8 * 2**18
+        limit = 2**15 - 1
+        rounded = {n: (w * 2**12).round().clamp(-limit, limit).numpy().astype(np.int16) for n, w in weights.items()}
+        return rounded | {n: b.round().numpy().astype(np.int32) for n, b in (("b1", b1), ("b2", b2), ("b3", b3))}
 
 
 class FlagModel(nn.Module):
@@ -108,12 +152,12 @@ class FlagModel(nn.Module):
         return F.binary_cross_entropy_with_logits(s * FLAG_SPACING + GO_LOGITS[0], flag.float()) / np.log(2)
 
 
-def _descend(model: ShiftModel | FlagModel, rows: np.ndarray, epochs: int, batch: int = 1 << 15) -> None:
-    data = torch.from_numpy(rows)
-    free = [p for p in model.parameters() if p.requires_grad]
+def _descend_tables(model: IntegerModel | FlagModel, free: list[nn.Parameter], rows: np.ndarray) -> None:
+    """Fit tables to rows; entries that no row asks for stay where they were."""
+    data, batch = torch.from_numpy(rows), 1 << 15
     start = [p.detach().clone() for p in free]
     optimiser = torch.optim.Adam(free, lr=0.15)
-    steps = epochs * max(1, len(data) // batch)
+    steps = 6 * max(1, len(data) // batch)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, steps)
     for _ in range(steps):
         loss = model.bits(data[torch.randint(0, len(data), (batch,))])
@@ -124,30 +168,41 @@ def _descend(model: ShiftModel | FlagModel, rows: np.ndarray, epochs: int, batch
         schedule.step()
 
 
-def fit(tables: Tables, integers: np.ndarray, flags: np.ndarray, *, contexts: bool, epochs: int = 6) -> Tables:
-    """Tables fitted to observations: ranks' own classes, odds and bank, and with contexts the shifts.
-
-    Without contexts all shifts stay zero, and the classes found are also the encoder's prices.
-    """
-    shifts, odds = ShiftModel(tables), FlagModel(tables)
-    if not contexts:
-        for table in (shifts.near, shifts.tile, shifts.below, odds.flag_around, odds.flag_own):
-            table.requires_grad_(False)
-    _descend(shifts, integers, epochs)
-    _descend(odds, flags, epochs)
+def fit_static(tables: Tables, observed: Observed) -> Tables:
+    """The ranks' own classes and odds, and the bank, as they are best without contexts."""
+    integers, flags = IntegerModel(tables), FlagModel(tables)
+    _descend_tables(integers, [integers.base, integers.tail], observed.integers)
+    _descend_tables(flags, [flags.go], observed.flags)
     fitted = dataclasses.replace(
         tables,
-        classes=_integers(shifts.base, np.uint8, len(ZERO_LOGITS) - 1),
-        near=_integers(shifts.near, np.int8),
-        tile=_integers(shifts.tile, np.int8),
-        below=_integers(shifts.below, np.int8),
-        go=_integers(odds.go, np.uint8, len(GO_LOGITS) - 1),
-        flag_around=_integers(odds.flag_around, np.int8),
-        flag_own=_integers(odds.flag_own, np.int8),
+        classes=_integers(integers.base, np.uint8, len(ZERO_LOGITS) - 1),
+        go=_integers(flags.go, np.uint8, len(GO_LOGITS) - 1),
     )
-    if not contexts:
-        fitted = dataclasses.replace(fitted, price_classes=fitted.classes, price_go=fitted.go)
-    return dataclasses.replace(fitted, bank=_bank(fitted, integers, torch.sigmoid(shifts.tail).detach().numpy()))
+    return _with_bank(fitted, observed, integers)
+
+
+def fit_contexts(tables: Tables, observed: Observed, epochs: int = 12) -> Tables:
+    """The context network, the shifts of the flags, and the bank that goes with them, on top of `fit_static`."""
+    inputs = observed.inputs.copy()
+    kind, step, rank, _ = observed.integers.T
+    inputs[:, 0] = tables.classes[kind, step, rank]
+    integers, network, flags = IntegerModel(tables), ContextNetwork(inputs), FlagModel(tables)
+    optimiser = torch.optim.Adam(
+        [{"params": [integers.tail], "lr": 0.05}, {"params": network.parameters(), "lr": 3e-3}]
+    )
+    rows, told, batch = torch.from_numpy(observed.integers), torch.from_numpy(inputs), 1 << 13
+    steps = epochs * max(1, len(rows) // batch)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.02, steps)
+    for _ in range(steps):
+        chosen = torch.randint(0, len(rows), (batch,))
+        integers.bits(rows[chosen], network(told[chosen])).backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        schedule.step()
+    _descend_tables(flags, [flags.flag_around, flags.flag_own], observed.flags)
+    shifts = {n: _integers(getattr(flags, n), np.int8) for n in ("flag_around", "flag_own")}
+    fitted = dataclasses.replace(tables, **network.to_integers(), **shifts)
+    return _with_bank(fitted, Observed(observed.integers, inputs, observed.flags), integers)
 
 
 def _integers(values: Tensor, dtype: type, highest: int = 127) -> np.ndarray:
@@ -155,18 +210,23 @@ def _integers(values: Tensor, dtype: type, highest: int = 127) -> np.ndarray:
     return values.detach().round().clamp(lowest, highest).numpy().astype(dtype)
 
 
-def _bank(tables: Tables, integers: np.ndarray, ratios: np.ndarray) -> np.ndarray:
+def _with_bank(tables: Tables, observed: Observed, model: IntegerModel) -> Tables:
     """Frequencies counted per class, with the parametric model as 300 symbols' worth of prior; + and - alike."""
-    kind, step, rank, token, own, others, so_far, below, symbol = integers.astype(np.int64).T
-    base = tables.classes[kind, step, rank]
-    classes = shifted(tables, kind, token, base, (own, others, so_far, below))
+    kind, step, rank, symbol = observed.integers.T
+    classes = tables.classes[kind, step, rank].astype(np.int64)
+    w1, b1, *_ = tables.weights
+    for i in range(0, len(classes), 1 << 18):
+        part = slice(i, i + (1 << 18))
+        classes[part] += rest_of_network(observed.inputs[part].astype(np.float64) @ w1 + b1, tables)
+    classes = np.clip(classes, 0, len(ZERO_LOGITS) - 1)
     counts = np.zeros((len(ZERO_LOGITS), SYMBOLS))
     np.add.at(counts, (classes, symbol), 1)
     both = (counts[:, 1::2] + counts[:, 2::2]) / 2
     counts[:, 1::2], counts[:, 2::2] = both, both
+    ratios = torch.sigmoid(model.tail).detach().numpy()
     prior = np.stack([symbol_weights(z, r) for z, r in zip(ZERO_LOGITS, ratios, strict=True)])
     blended = (counts + 300 * prior) / (counts.sum(1, keepdims=True) + 300)
     zero = np.maximum.accumulate(blended[:, 0])  # classes stay in order of the probability of 0
     blended[:, 1:] *= ((1 - zero) / (1 - blended[:, 0]))[:, None]
     blended[:, 0] = zero
-    return np.stack([frequencies(b) for b in blended])
+    return dataclasses.replace(tables, bank=np.stack([frequencies(b) for b in blended]))

@@ -18,7 +18,7 @@ from ..tokenizer import Tokenizer
 def table_tensors(tables: Tables) -> dict[str, torch.Tensor]:
     """The tables under the names that a model file gives them (SPEC section 6)."""
     arrays = {f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)}
-    return {f"tables.{name}": torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+    return {f"tables.{name}": torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
 
 
 def export(model: Tokenizer, tables: Tables, folder: Path, config: Config) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..config import REFINE
+from ..config import MIDDLE, REFINE, START, Config
 from ..geometry import Pass, passes
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
@@ -26,6 +26,7 @@ class Result:
     bits: Tensor
     loss: Tensor
     picture: Tensor  # [B, 3, H, W] of the pass's level
+    ahead: Tensor | None  # what to add to it when it is doubled
 
 
 @dataclasses.dataclass
@@ -63,26 +64,38 @@ def run_passes(
     drop: Drop | None = None,
     learn: bool = True,
     refine: bool = True,
+    coarse: bool = False,
 ) -> Iterator[Result]:
-    """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine."""
+    """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
+
+    With `coarse` the images are taken for the second-finest level of pictures of twice the size, and end there:
+    that trains the levels that matter in small files on as many pixels as full resolution gets.
+    """
     config = model.config
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
-    plan = passes(images.shape[-1], images.shape[-2], config)
+    plan = plan_of(images.shape[-1], images.shape[-2], config, coarse=coarse)
     targets = pyramid(images, sum(p.kind != REFINE for p in plan))
-    picture = torch.full_like(targets[0], 128.0)
+    picture, ahead = torch.full_like(targets[0], 128.0), None
     for index, step in enumerate(plan):
         if step.kind == REFINE and not refine:
             return
         level, target = step.level, targets[min(index, len(targets) - 1)]
-        context = picture if step.kind == REFINE or index == 0 else double(picture, level.width, level.height)
+        context = picture if step.kind == REFINE or index == 0 else double(picture, ahead, level.width, level.height)
+        following = targets[index + 1] if index + 1 < len(targets) else None
         grid = (base - step.shift).clamp(min=0)  # [B]
-        result = _run_pass(
-            model, step, index, target, context.clamp(0, 255), grid, statistics, kappa, drop, learn, ends
-        )
+        result = _run_pass(model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends)
         share = step.level.width * step.level.height / (images.shape[-1] * images.shape[-2])
         result.loss = result.loss * share**0.5  # the gradient of a small level is noisier, by as much
         yield result
         picture = result.picture.detach()
+        ahead = None if result.ahead is None else result.ahead.detach()
+
+
+def plan_of(width: int, height: int, config: Config, *, coarse: bool) -> list[Pass]:
+    """The passes of images of a size; if `coarse`, those of pictures of twice the size below full resolution."""
+    if not coarse:
+        return passes(width, height, config)
+    return [p for p in passes(2 * width, 2 * height, config) if p.kind in (START, MIDDLE)]
 
 
 def _run_pass(
@@ -91,6 +104,7 @@ def _run_pass(
     index: int,
     target: Tensor,
     context: Tensor,
+    following: Tensor | None,
     grid: Tensor,
     statistics: Statistics,
     kappa: float,
@@ -127,17 +141,21 @@ def _run_pass(
     received = values + (ratios - ratios.detach()) * moves
     share = counts / model.config.tokens
     painted = model.synthesise(received, counts, context_tiles, sizes, delta_tiles, step.kind, order)
-    picture = model.finish(tiling.join(painted), context, tiling.spread(share), delta, step.kind)
+    picture, ahead = model.finish(tiling.join(painted), context, tiling.spread(share), delta, step.kind)
 
     error = (picture - target).square().mean((1, 2, 3))  # [B]
     relaxed = (costs.bits(ratios) * moves).view(batch, -1).sum(1)
     per_pixel = 3 * step.level.width * step.level.height
     weight = 1 / (error.detach() / delta.square() + 0.05)
     loss = (weight * (error / delta.square() + kappa * relaxed / per_pixel)).mean()
+    if ahead is not None and following is not None:
+        guess = double(picture, ahead, following.shape[-1], following.shape[-2])
+        missed = (guess - following).square().mean((1, 2, 3)) / delta.square()
+        loss = loss + 0.5 * (missed / (missed.detach() + 0.05)).mean()
     flags = torch.cat([torch.zeros_like(go[:, :1]), go.cumsum(1)], 1).gather(1, counts[:, None])[:, 0]
     flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)
     bits = ((costs.bits(values) * sent).sum(1) + flags).view(batch, -1).sum(1)
-    return Result(step, error.detach(), bits.detach(), loss, picture)
+    return Result(step, error.detach(), bits.detach(), loss, picture, ahead)
 
 
 def ends_of(exists: Tensor, ends: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..config import KIND_NAMES, STEPS, Config
 from ..quantise import Costs
-from ..tables import AROUND, DIRECT, NEAR_BINS, SYMBOLS, TILE_BINS, TOTAL, Tables
+from ..tables import AROUND, DIRECT, INPUTS, SYMBOLS, TILE_BINS, TOTAL, Tables
 
 ZERO_LOGITS = np.arange(-6.0, 9.01, 0.15)  # the bank: a class per logit of the probability of 0
 GO_LOGITS = np.arange(-9.0, 9.01, 0.2)  # the odds: a class per logit of the probability of continue
@@ -92,13 +92,14 @@ class Statistics:
         return Tables(
             bank=bank,
             classes=classes,
-            price_classes=classes,
-            near=np.zeros((kinds, n, NEAR_BINS, NEAR_BINS), np.int8),
-            tile=np.zeros((kinds, n, TILE_BINS), np.int8),
-            below=np.zeros((kinds, n, TILE_BINS), np.int8),
+            w1=np.zeros((INPUTS, 1), np.int16),
+            b1=np.zeros(1, np.int32),
+            w2=np.zeros((1, 1), np.int16),
+            b2=np.zeros(1, np.int32),
+            w3=np.zeros(1, np.int16),
+            b3=np.zeros(1, np.int32),
             odds=np.clip(np.rint(sigmoid(GO_LOGITS) * TOTAL), 1, TOTAL - 1).astype(np.int32),
             go=flags,
-            price_go=flags,
             flag_around=np.zeros((kinds, n, AROUND, TILE_BINS), np.int8),
             flag_own=np.zeros((kinds, n, TILE_BINS), np.int8),
             order=self.order.cpu().numpy().astype(np.int32),

@@ -9,14 +9,12 @@ import os
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from ..config import CONFIGS, Config
-from ..geometry import passes
 from ..quantise import Costs
-from ..registry import load_weights, parse_model
 from ..tokenizer import Tokenizer
 from . import loop
 from .data import Batches
@@ -51,6 +49,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.model = Tokenizer(self.config).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.model.bf16 = options.bf16
         self.statistics = Statistics(self.config, self.device)
         self.step, self.minutes = 0, 0.0
         groups = self._groups(self.model)
@@ -107,18 +106,23 @@ class Trainer:
         return batch.permute(0, 3, 1, 2).float()
 
     def base_steps(self, batch: int) -> Tensor:
-        """Base steps, mostly 11 to 2,000 grey levels: a small picture stands for the coarse levels of a large one."""
-        common = torch.randint(22, 53, (batch,), device=self.device)
+        """Base steps, mostly 90 to 4,096 grey levels: a small picture stands for the coarse levels of a large one."""
+        common = torch.randint(34, 57, (batch,), device=self.device)
         rare = torch.randint(8, 60, (batch,), device=self.device)
         return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
 
     def start_from(self, path: Path) -> None:
-        """Take weights and order of coefficients from a model file, to train it further."""
-        content = path.read_bytes()
-        load_weights(self.model, content, path.name)
-        load_weights(self.average, content, path.name)
-        order = parse_model(content, path.name).tables.order
-        self.statistics.order.copy_(torch.from_numpy(order.astype(np.int64)))
+        """Take order of coefficients and weights from a model file, to train it further.
+
+        Only weights of the same name and shape are taken, so that a model can grow; the others start anew.
+        """
+        tensors = load_tensors(path.read_bytes())
+        old = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
+        for network in (self.model, self.average):
+            own = network.state_dict()
+            own.update({k: v for k, v in old.items() if k in own and v.shape == own[k].shape})
+            network.load_state_dict(own)
+        self.statistics.order.copy_(tensors["tables.order"])
 
     def bootstrap(self, batches: int, *, order: bool = True) -> None:
         """First statistics, and unless told not to the order of the coefficients, from the linear anchor alone."""
@@ -151,18 +155,18 @@ class Trainer:
         """One batch through all passes; returns the mean loss of a pass."""
         assert self.optimiser is not None
         images = self.images()
-        base = self.base_steps(len(images))
-        refine = self.step % 4 == 0
-        count = len(passes(images.shape[-1], images.shape[-2], self.config))
+        coarse, refine = self.step % 2 == 1, self.step % 8 == 0
+        base = self.base_steps(len(images)) + (self.config.octave_shift if coarse else 0)
+        count = len(loop.plan_of(images.shape[-1], images.shape[-2], self.config, coarse=coarse))
         drop = loop.Drop.draw(len(images), count, self.device)
         losses = []
         self.statistics.decay(0.998)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
-            for result in loop.run_passes(
-                self.model, images, base, self.statistics, self.options.kappa, drop=drop, refine=refine
-            ):
-                result.loss.backward()
-                losses.append(float(result.loss.detach()))
+        kappa = self.options.kappa
+        for result in loop.run_passes(
+            self.model, images, base, self.statistics, kappa, drop=drop, refine=refine, coarse=coarse
+        ):
+            result.loss.backward()
+            losses.append(float(result.loss.detach()))
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate * group["factor"] * self._schedule()

@@ -1,0 +1,96 @@
+"""The context network: its integers say what its floats learned, and what it learns saves bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_picture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from format_spec.tokens import bin_of
+from prow.codec import Codec
+from prow.contexts import PassContext, bins, position_inputs, rest_of_network
+from prow.geometry import passes
+from prow.stream import read, write
+from prow.tables import INPUTS
+from prow.training.contexts_fit import ContextNetwork, Observed, fit_contexts, fit_static, observe
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), max_size=50))
+def test_bins_are_those_of_the_specification(amounts: list[int]) -> None:
+    assert bins(np.array(amounts, np.int64)).tolist() == [bin_of(a) for a in amounts]
+
+
+def test_inputs_are_as_many_as_the_format_says(codec: Codec) -> None:
+    step = passes(40, 30, codec.config)[1]
+    known = PassContext(step, 30, codec.config, codec.tables, None)
+    position = position_inputs(step, 30, codec.config, codec.tables)
+    context = known.context_inputs(np.arange(5), np.zeros(5, np.int64))
+    assert position.shape[0] == codec.config.coefficients
+    assert position.shape[1] + context.shape[1] == INPUTS == len(codec.tables.w1)
+
+
+def test_integers_say_what_the_floats_learned(codec: Codec) -> None:
+    torch.manual_seed(0)
+    inputs = np.random.default_rng(0).integers(0, 12, (4000, INPUTS)).astype(np.int8)
+    network = ContextNetwork(inputs)
+    torch.nn.init.normal_(network.last.weight, std=0.3)
+    tables = dataclasses.replace(codec.tables, **network.to_integers())
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(inputs)).numpy()
+    w1, b1, *_ = tables.weights
+    found = rest_of_network(inputs.astype(np.float64) @ w1 + b1, tables)
+    assert np.abs(wanted).max() > 5  # classes
+    assert np.abs(found - wanted).max() < 1  # rounding is half of it
+
+
+def test_sums_of_the_network_are_exact(codec: Codec) -> None:
+    """The largest numbers that the format allows, against Python's integers."""
+    rng = np.random.default_rng(0)
+    hidden = 64
+    w2, w3 = (rng.choice([-(2**15), 2**15 - 1, 12345], shape).astype(np.int16) for shape in ((hidden, hidden), hidden))
+    b2, b3 = (rng.choice([-(2**31), 2**31 - 1], n).astype(np.int32) for n in (hidden, 1))
+    w1, b1 = np.zeros((INPUTS, hidden), np.int16), np.zeros(hidden, np.int32)
+    tables = dataclasses.replace(codec.tables, w1=w1, b1=b1, w2=w2, b2=b2, w3=w3, b3=b3)
+    first = rng.integers(-(2**22), 2**23, (20, hidden))
+    found = rest_of_network(first.astype(np.float64), tables)
+    for row, shift in zip(first.tolist(), found.tolist(), strict=True):
+        p = [min(max(x >> 6, 0), 2**15 - 1) for x in row]
+        columns = w2.T.tolist()
+        q = [sum(a * b for a, b in zip(p, c, strict=True)) + bias for c, bias in zip(columns, b2.tolist(), strict=True)]
+        q = [min(max(x >> 12, 0), 2**15 - 1) for x in q]
+        assert shift == (sum(a * b for a, b in zip(q, w3.tolist(), strict=True)) + int(b3[0]) + 2**17) >> 18
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    """Half of each is flat: what a context model can learn from."""
+    found = []
+    for seed in range(12):
+        pixels = draw_picture(72, 56, seed)
+        pixels[:, :36] = pixels[:, :36].mean((0, 1))
+        found.append(pixels)
+    return found
+
+
+def test_contexts_save_bytes(codec: Codec, pictures: list[np.ndarray]) -> None:
+    torch.manual_seed(0)
+    tokens = [codec.encode(pixels, base).tokens for pixels in pictures for base in (16, 22, 28)]
+    config = codec.config
+    linear = dataclasses.replace(codec.tables, w3=np.zeros_like(codec.tables.w3))
+    observed = Observed.join([observe(t, config, linear) for t in tokens[:24]])
+    static = fit_static(linear, observed)
+    contexts = fit_contexts(static, observed, epochs=40)
+    sizes = {}
+    for name, tables in (("static", static), ("contexts", contexts)):
+        streams = [write(t, config, tables) for t in tokens[24:]]
+        sizes[name] = sum(map(len, streams))
+        for t, stream in zip(tokens[24:], streams, strict=True):
+            received = read(stream, t.width, t.height, t.model_id, config, tables)
+            for a, b in zip(received.passes, t.passes, strict=True):
+                assert np.array_equal(a.values, b.values)
+    assert sizes["contexts"] < 0.95 * sizes["static"]
