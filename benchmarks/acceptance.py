@@ -105,7 +105,7 @@ def _score_allocation(case: tuple[np.ndarray, int, str, str, str]) -> float:
     image, budget, kind, model, device = case
     found = registry.load(model)
     codec = KINDS[kind](found.network(device), found.tables)
-    tokens = rate.at_bytes(codec, image, budget - container.SMALL_HEADER_BYTES).tokens
+    tokens = rate.at_bytes(codec, image, budget - container.SMALL_HEADER_BYTES, 3).tokens
     return psnr(image, to_image(codec.decode(tokens)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -133,10 +134,45 @@ def test_slopes_are_worth_it(codec: Codec) -> None:
                 return super().encode(pixels, base, **{**options, "allocation": allocation})  # noqa: B023
 
         fixed = Fixed(codec.network, codec.tables)
-        coded = rate.at_bytes(fixed, pixels, 300)
+        coded = rate.at_bytes(fixed, pixels, 300, 3)
         assert len(coded.content) == 300
         scores[allocation] = psnr(pixels, to_image(codec.decode(coded.tokens)))
     assert scores["slope"] > scores["even"] + 0.5
+
+
+@pytest.mark.parametrize("room", [60, 200])
+def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
+    pixels = draw_picture(72, 56, seed=2)
+    scores = []
+    for effort in (1, 3, 5, 9):
+        done = rate.at_bytes(codec, pixels, room, effort)
+        assert len(done.content) == room
+        assert same(read(codec, done.content, 72, 56), done.tokens)
+        scores.append(psnr(pixels, to_image(codec.decode(done.tokens))))
+    assert scores == sorted(scores) and scores[-1] > scores[1]
+    assert sorted(rate.EFFORTS) == list(range(1, 10))
+
+
+def test_gradients_are_those_of_the_decoder(codec: Codec) -> None:
+    """An integer that is moved by a little moves the error as its gradient says."""
+    pixels = draw_picture(40, 30)
+    tokens = codec.encode(pixels, 26).tokens
+    plan = passes(40, 30, codec.config)
+    last = len(plan) - 1 - len(codec.config.refine_shifts)
+    target = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
+    gradients = codec.gradients(tokens, target, last)
+    assert [g.shape for g in gradients] == [part.values.shape for part in tokens.passes[: last + 1]]
+    for index, gradient in enumerate(gradients):
+        tile, rank = np.unravel_index(int(gradient.abs().argmax()), gradient.shape)
+        errors = []
+        for change in (-1, 1):
+            values = tokens.passes[index].values.copy()
+            values[tile, rank] += change
+            part = dataclasses.replace(tokens.passes[index], values=values)
+            parts = (*tokens.passes[:index], part, *tokens.passes[index + 1 :])
+            picture = codec.decode(dataclasses.replace(tokens, passes=parts), last=last)
+            errors.append(float((picture - target[0]).square().mean()))
+        assert (errors[1] - errors[0]) / 2 == pytest.approx(float(gradient[tile, rank]), rel=0.3)
 
 
 # -- exact sizes -------------------------------------------------------------------------------------------------
@@ -207,12 +243,12 @@ def test_a_pixel_exhausts_the_model() -> None:
 
 def test_exhausted_says_so(codec: Codec) -> None:
     pixels = draw_picture(9, 7)
-    done = rate.at_bytes(codec, pixels, 100_000)
+    done = rate.at_bytes(codec, pixels, 100_000, 5)
     assert done.exhausted and len(done.content) < 100_000
     assert same(read(codec, done.content, 9, 7), done.tokens)
     assert not same(read(codec, done.content[:-1], 9, 7), done.tokens)  # not a byte too long
     room = len(done.content) - 3
-    cut = rate.at_bytes(codec, pixels, room)
+    cut = rate.at_bytes(codec, pixels, room, 5)
     assert not cut.exhausted and len(cut.content) == room
 
 

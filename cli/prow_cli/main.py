@@ -143,6 +143,9 @@ def main() -> None:
 @click.option("--quality", type=click.FloatRange(0, 100), callback=_finite, help="0 (smallest) to 100 (best).")
 @click.option("--model", default="default", show_default=True, metavar="NAME", help="One that `prow models` lists.")
 @click.option(
+    "--effort", type=click.IntRange(1, 9), default=5, show_default=True, help="1 (quick) to 9 (slow): better pictures."
+)
+@click.option(
     "--profile",
     type=click.Choice(["file", "bare"]),
     default="file",
@@ -159,6 +162,7 @@ def encode(
     quality: float | None,
     model: str,
     profile: Literal["file", "bare"],
+    effort: int,
     device: str,
     force: bool,
 ) -> None:
@@ -170,7 +174,14 @@ def encode(
         raise click.UsageError("exactly one of --bytes, --bpp and --quality is wanted")
     output.check_free(out, force=force)
     data = prow.encode(
-        _picture(source), bytes=size, bpp=bpp, quality=quality, model=model, profile=profile, device=device
+        _picture(source),
+        bytes=size,
+        bpp=bpp,
+        quality=quality,
+        model=model,
+        profile=profile,
+        effort=effort,
+        device=device,
     )
     output.write(out, data, force=force)
     if quality is None:

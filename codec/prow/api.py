@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Profile = Literal["file", "bare"]
 DEFAULT_QUALITY = 50
+DEFAULT_EFFORT = 5
 ByteString = bytes  # the builtin, where a parameter is called bytes
 
 
@@ -71,6 +72,7 @@ def encode(
     quality: float | None = None,
     model: str = "default",
     profile: Profile = "file",
+    effort: int = DEFAULT_EFFORT,
     device: str = "auto",
 ) -> ByteString:
     """A picture as a prow file.
@@ -83,12 +85,13 @@ def encode(
         quality: 0 to 100 instead of a size. At most one of the three; 50 if none.
         model: name of an installed model.
         profile: "file", or "bare" for embedding (no magic, length or checksum).
+        effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size. Without effect on quality=.
         device: "auto", "cpu", "cuda" or any torch device.
 
     Raises:
         InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
     """
-    pixels, stream = _encode(image, bytes, bpp, quality, model, profile, device)
+    pixels, stream = _encode(image, bytes, bpp, quality, model, profile, effort, device)
     height, width = pixels.shape[:2]
     model_id = stream.tokens.model_id
     return container.pack(stream.content, width=width, height=height, model_id=model_id, profile=profile)
@@ -102,10 +105,11 @@ def tokenize(
     quality: float | None = None,
     model: str = "default",
     profile: Profile = "file",
+    effort: int = DEFAULT_EFFORT,
     device: str = "auto",
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.stream.Tokens`."""
-    return _encode(image, bytes, bpp, quality, model, profile, device)[1].tokens
+    return _encode(image, bytes, bpp, quality, model, profile, effort, device)[1].tokens
 
 
 def decode(
@@ -206,6 +210,7 @@ def _encode(
     quality: float | None,
     model: str,
     profile: Profile,
+    effort: int,
     device: str,
 ) -> tuple[np.ndarray, Stream]:
     """Pixels [H, W, 3] and their stream."""
@@ -214,6 +219,8 @@ def _encode(
     given = [n for n, v in (("bytes", size), ("bpp", bpp), ("quality", quality)) if v is not None]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
+    if isinstance(effort, bool) or not isinstance(effort, Integral) or not 1 <= effort <= 9:
+        raise InputError(f"effort {effort!r} came, wanted a whole number from 1 to 9")
     if not isinstance(model, str):
         raise InputError(f"model {model!r} came, wanted the name of one (see prow.models())")
     name = load(model).config.name
@@ -228,7 +235,7 @@ def _encode(
     codec = _codec(name, device)
     if room is None:
         return pixels, rate.at_quality(codec, pixels, level)
-    return pixels, rate.at_bytes(codec, pixels, room)
+    return pixels, rate.at_bytes(codec, pixels, room, int(effort))
 
 
 def _bytes_of(bpp: float, pixels: int) -> int:

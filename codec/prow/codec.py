@@ -106,7 +106,7 @@ class Codec:
     ) -> PassTokens:
         grid = step.step_index(base)
         layout = Layout(step.level, self.config, self.tables.order[step.kind])
-        prices = self._prices(step.kind, grid)
+        prices = self.prices(step.kind, grid)
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         ends = torch.from_numpy(layout.ends).to(self.device)
         exists, last = torch.from_numpy(layout.exists).to(self.device), torch.from_numpy(layout.last).to(self.device)
@@ -125,11 +125,12 @@ class Codec:
     # -- decoding ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def decode(self, tokens: Tokens, after: Coded | None = None) -> Tensor:
+    def decode(self, tokens: Tokens, after: Coded | None = None, last: int | None = None) -> Tensor:
         """Tokens -> picture [3, H, W], 0 to 255.
 
         Args:
             after: an encoder's result for the same picture; passes with the same tokens are not run again.
+            last: index of the pass whose picture, at its own level, is wanted instead of the last one's.
         """
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else 40
@@ -137,12 +138,40 @@ class Codec:
         if after is not None:
             first = _same_passes(tokens, after)
             picture = after.contexts[first]
-        for step, part in list(zip(plan, tokens.passes, strict=True))[first:]:
+        end = len(plan) if last is None else last + 1
+        for step, part in list(zip(plan, tokens.passes, strict=True))[first:end]:
             if step.kind == REFINE and not part.counts.any():
                 continue
             context = self._context(picture, ahead, step)
             picture, ahead = self._paint(step, step.step_index(base), part, context)
         return picture[0]
+
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def gradients(self, tokens: Tokens, target: Tensor, last: int) -> list[Tensor]:
+        """How the error after pass `last` changes with each integer that was sent.
+
+        Args:
+            tokens: with a base step. target: [1, 3, H, W] of the level of pass `last`.
+
+        Returns:
+            For each pass up to `last` the derivative of the mean square error by its integers, [tiles, K].
+        """
+        assert tokens.base is not None
+        plan = passes(tokens.width, tokens.height, self.config)[: last + 1]
+        (picture, ahead), integers = self._start(plan), []
+        for step, part in zip(plan, tokens.passes, strict=False):
+            grid, tiling, order = step.step_index(tokens.base), Tiling(step.level, self.device), self._order(step.kind)
+            values = torch.from_numpy(part.values.astype(np.float32)).to(self.device).requires_grad_()
+            counts = torch.from_numpy(part.counts.astype(np.int64)).to(self.device)
+            context, delta = self._context(picture, ahead, step), self._delta(grid, len(counts))
+            tiles = tiling.cut(context)
+            painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
+            share = tiling.spread(counts.float() / self.config.tokens)
+            joined = tiling.join(painted)
+            picture, ahead = self.network.finish(joined, context, share, self._delta(grid, 1), step.kind)
+            integers.append(values)
+        return list(torch.autograd.grad((picture - target.clone()).square().mean(), integers))
 
     def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a pass makes of its tokens and the picture so far: [1, 3, H, W], and what to add when it is doubled."""
@@ -199,7 +228,8 @@ class Codec:
     def _order(self, kind: int) -> Tensor:
         return torch.from_numpy(self.tables.order[kind].astype(np.int64)).to(self.device)
 
-    def _prices(self, kind: int, grid: int) -> tuple[Costs, Tensor, Tensor]:
+    def prices(self, kind: int, grid: int) -> tuple[Costs, Tensor, Tensor]:
+        """Bits of the integers of each rank, [1, K], and of continue and stop before each token, [1, N]."""
         bits = torch.from_numpy(self.tables.bits[self.tables.classes[kind, grid]]).to(self.device)  # [K, 3]
         go, stop = (torch.from_numpy(b).to(self.device)[None] for b in self.tables.flag_bits(kind, grid))
         return Costs(*bits.T[:, None]), go, stop

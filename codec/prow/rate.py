@@ -3,7 +3,7 @@
 A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget is found by
 a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick. From there the
 network tries finer steps as long as the picture gets better; what sticks out of the budget is cut off. Nothing is
-lost by the cut but the end of the story: any prefix of a stream is a stream.
+lost by the cut but the end of the story: any prefix of a stream is a stream. What remains is refined (`prow.refine`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import numpy as np
 
 from .codec import Codec, Coded, squared_error
 from .config import STEPS
-from .stream import Tokens, read, trim
+from .refine import refine
+from .stream import Tokens, read, trim, write
 
 FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
+# By effort: how many base steps are tried at most, and rounds of analysis by synthesis.
+EFFORTS = {1: (1, 0), 2: (2, 0), 3: (9, 0), 4: (9, 2), 5: (9, 4), 6: (9, 6), 7: (9, 10), 8: (9, 16), 9: (9, 24)}
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
@@ -38,20 +41,21 @@ def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens)
 
 
-def at_bytes(codec: Codec, pixels: np.ndarray, room: int) -> Stream:
+def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream:
     """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
+    tries, rounds = EFFORTS[effort]
     linear = _Sizes(codec.linear, pixels)
     start = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
-    best = _best_cut(codec, pixels, room, FINEST if start is None else start)
+    best = _best_cut(codec, pixels, room, FINEST if start is None else start, tries)
     if best is not None:
-        return best
+        return _refined(codec, pixels, *best, room, rounds)
     coded = codec.encode(pixels, FINEST, refine=True)
     if len(coded.content) >= room:
         return _cut(codec, coded, room)
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
-def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int) -> Stream | None:
+def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int, tries: int) -> tuple[Stream, Coded] | None:
     """The cut stream with the least error, from the base step `start` on as long as finer ones do better.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is.
@@ -62,12 +66,26 @@ def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int) -> Stream
         coded = codec.encode(pixels, base, room=room)
         if len(coded.content) < room:
             continue
-        stream = _cut(codec, coded, room)
+        stream, tries = _cut(codec, coded, room), tries - 1
         error = squared_error(codec.decode(stream.tokens, after=coded), pixels)
-        if error >= least:
+        if error < least:
+            best, least = (stream, coded), error
+        if error > least or tries == 0:
             break
-        best, least = stream, error
     return best
+
+
+def _refined(codec: Codec, pixels: np.ndarray, stream: Stream, coded: Coded, room: int, rounds: int) -> Stream:
+    """The stream with better tokens, if there are any."""
+    tokens = refine(codec, pixels, coded, room, rounds) if rounds else None
+    if tokens is None:
+        return stream
+    content = write(tokens, codec.config, codec.tables)[:room]
+    if len(content) < room:
+        return stream
+    better = Stream(content, read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables))
+    errors = [squared_error(codec.decode(s.tokens, after=coded), pixels) for s in (stream, better)]
+    return better if errors[1] < errors[0] else stream
 
 
 def _cut(codec: Codec, coded: Coded, room: int) -> Stream:
