@@ -20,7 +20,18 @@ from .stream import Tokens, read, trim, write
 
 FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
 # By effort: how many base steps are tried at most, and rounds of analysis by synthesis.
-EFFORTS = {1: (1, 0), 2: (2, 0), 3: (9, 0), 4: (9, 2), 5: (9, 4), 6: (9, 6), 7: (9, 10), 8: (9, 16), 9: (9, 24)}
+_ALL = STEPS
+EFFORTS = {
+    1: (2, 0),
+    2: (4, 0),
+    3: (_ALL, 0),
+    4: (_ALL, 2),
+    5: (_ALL, 4),
+    6: (_ALL, 6),
+    7: (_ALL, 10),
+    8: (_ALL, 16),
+    9: (_ALL, 24),
+}
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
