@@ -184,7 +184,7 @@ class Context:
         """Running sums for the integer at a rank."""
         model = self.model
         number = model.classes[self.step.kind][self.index][rank]
-        if any(model.w3):
+        if any(model.w3) or any(model.b3):
             number += run_network([*self.position(rank), *self.surroundings(rank, tile)], model)
         return model.bank[min(max(number, 0), len(model.bank) - 1)]
 

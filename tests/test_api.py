@@ -330,3 +330,10 @@ def test_bad_arguments_of_readers(data: bytes) -> None:
         refuse(prow.InputError, lambda: reader("a.prow"), "bytes", "str")  # type: ignore[arg-type]  # noqa: B023
     refuse(prow.BudgetError, lambda: prow.truncate(data, 12), "12 bytes came", "at least 13")
     refuse(prow.InputError, lambda: prow.truncate(data, 99.5), "integer", "float")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("effort", [0, 10, 2.5, True, "fast"])
+def test_an_effort_outside_1_to_9_is_refused(effort: object) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(prow.InputError, match=r"effort .* came, wanted a whole number from 1 to 9"):
+        prow.encode(pixels, bytes=64, effort=effort)  # type: ignore[arg-type]

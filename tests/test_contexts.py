@@ -48,6 +48,16 @@ def test_integers_say_what_the_floats_learned(codec: Codec) -> None:
     assert np.abs(found - wanted).max() < 1  # rounding is half of it
 
 
+def test_a_network_of_a_bias_alone_shifts_too(codec: Codec) -> None:
+    """The formula of the specification has no exception for weights of zero."""
+    zeros = {n: np.zeros_like(getattr(codec.tables, n)) for n in ("w1", "w2", "w3")}
+    tables = dataclasses.replace(codec.tables, **zeros, b3=np.array([3 * 2**18], np.int32))
+    known = PassContext(passes(40, 30, codec.config)[1], 30, codec.config, tables, None)
+    rank = np.arange(5)
+    wanted = np.minimum(tables.classes[1, 30, rank].astype(int) + 3, len(tables.bank) - 1)
+    assert known.classes(rank, np.zeros(5, np.int64)).tolist() == wanted.tolist()
+
+
 def test_sums_of_the_network_are_exact(codec: Codec) -> None:
     """The largest numbers that the format allows, against Python's integers."""
     rng = np.random.default_rng(0)

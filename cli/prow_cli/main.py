@@ -22,6 +22,7 @@ from PIL import Image
 from PIL.Image import DecompressionBombError
 
 import prow
+from prow.api import DEFAULT_EFFORT
 from prow.errors import DamagedError, FormatError, ModelError, ProwError
 
 from . import output
@@ -143,7 +144,11 @@ def main() -> None:
 @click.option("--quality", type=click.FloatRange(0, 100), callback=_finite, help="0 (smallest) to 100 (best).")
 @click.option("--model", default="default", show_default=True, metavar="NAME", help="One that `prow models` lists.")
 @click.option(
-    "--effort", type=click.IntRange(1, 9), default=5, show_default=True, help="1 (quick) to 9 (slow): better pictures."
+    "--effort",
+    type=click.IntRange(1, 9),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    help="1 (quick) to 9 (slow).",
 )
 @click.option(
     "--profile",

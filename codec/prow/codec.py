@@ -55,7 +55,8 @@ class Codec:
         if not self.config.network:
             return self
         anchor = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
-        return Codec(anchor, dataclasses.replace(self.tables, w3=np.zeros_like(self.tables.w3)))
+        silent = {name: np.zeros_like(getattr(self.tables, name)) for name in ("w3", "b3")}
+        return Codec(anchor, dataclasses.replace(self.tables, **silent))
 
     # -- encoding ------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class PassContext:
             self.below_ranks = below.rank_of[_shifted_coefficients(order, config, _BELOW)]
             self.below_magnitudes, self.below_energy = below.magnitudes, below.energy
         self.position: np.ndarray | None = None
-        if tables.w3.any():
+        if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables)
             self.position = inputs @ tables.weights[0][: inputs.shape[1]] + tables.weights[1]
 

@@ -62,7 +62,7 @@ def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream
         return _refined(codec, pixels, *best, room, rounds)
     coded = codec.encode(pixels, FINEST, refine=True)
     if len(coded.content) >= room:
-        return _cut(codec, coded, room)
+        return _cut(codec, coded.content, coded.tokens, room)
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
@@ -77,11 +77,12 @@ def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int, tries: in
         coded = codec.encode(pixels, base, room=room)
         if len(coded.content) < room:
             continue
-        stream, tries = _cut(codec, coded, room), tries - 1
+        stream, tries = _cut(codec, coded.content, coded.tokens, room), tries - 1
         error = squared_error(codec.decode(stream.tokens, after=coded), pixels)
-        if error < least:
-            best, least = (stream, coded), error
-        if error > least or tries == 0:
+        if error >= least:
+            break
+        best, least = (stream, coded), error
+        if tries == 0:
             break
     return best
 
@@ -91,16 +92,15 @@ def _refined(codec: Codec, pixels: np.ndarray, stream: Stream, coded: Coded, roo
     tokens = refine(codec, pixels, coded, room, rounds) if rounds else None
     if tokens is None:
         return stream
-    content = write(tokens, codec.config, codec.tables)[:room]
-    if len(content) < room:
+    better = _cut(codec, write(tokens, codec.config, codec.tables), tokens, room)
+    if len(better.content) < room:
         return stream
-    better = Stream(content, read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables))
     errors = [squared_error(codec.decode(s.tokens, after=coded), pixels) for s in (stream, better)]
     return better if errors[1] < errors[0] else stream
 
 
-def _cut(codec: Codec, coded: Coded, room: int) -> Stream:
-    content, sent = coded.content[:room], coded.tokens
+def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:
+    content = content[:room]
     received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
     return Stream(content, received)
 

@@ -4,7 +4,7 @@ The first choice of tokens (`prow.codec`) weighs each coefficient by itself, as 
 pass followed. Here the gradient of the final picture's error, taken through all networks, says which integers
 should rather be one more or one less; the most promising of these changes are made together, the stream is written
 and cut, and the change is kept if the picture got better. Iterative inference of this kind is due to Campos et al.
-(arXiv:1906.04721); the proposals are a Newton step with the curvature of the linear anchor.
+(arXiv:1906.01223); the proposals are a Newton step with the curvature of the linear anchor.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Tables:
             classes in order of the probability of 0.
         classes: uint8 [kinds, STEPS, K], table class of each rank before any context.
         w1, b1, w2, b2, w3, b3: int16 [49, H], int32 [H], int16 [H, H], int32 [H], int16 [H], int32 [1], the network
-            that shifts the class of an integer by its context; w3 is zero in a model without contexts.
+            that shifts the class of an integer by its context; w3 and b3 are zero in a model without contexts.
         odds: int32 [O], frequency of "continue" in each odds class, 1 to 2**24 - 1, rising.
         go: uint8 [kinds, STEPS, N], odds class of the flag before each token; flag_around: int8 [kinds, N, 5, 24],
             its shift by how many tiles around went this far and by the tile below; flag_own: int8 [kinds, N, 24].

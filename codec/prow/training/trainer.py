@@ -118,10 +118,12 @@ class Trainer:
         """
         tensors = load_tensors(path.read_bytes())
         old = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
+        own = self.model.state_dict()
+        fitting = {k: v for k, v in old.items() if k in own and v.shape == own[k].shape}
+        if not fitting:
+            raise ValueError(f"no weight of {path} fits config {self.config.name}, wanted a model of the same sizes")
         for network in (self.model, self.average):
-            own = network.state_dict()
-            own.update({k: v for k, v in old.items() if k in own and v.shape == own[k].shape})
-            network.load_state_dict(own)
+            network.load_state_dict(own | fitting)
         self.statistics.order.copy_(tensors["tables.order"])
 
     def bootstrap(self, batches: int, *, order: bool = True) -> None:
