@@ -1,7 +1,7 @@
 """Adapters: one small class per kind of codec, with one method, `code(image, budget)`.
 
-A codec turns a picture [H, W, 3] uint8 and a number of bytes into a whole file of at most so many bytes
-and the picture that a reader of this file sees. How good that picture is, others measure.
+A codec turns a picture [H, W, 3] uint8 and a number of bytes into whole files of at most so many bytes
+and the pictures that a reader of these files sees. Which of several files is best, a metric says: others measure.
 
 `FAMILIES` is the registry: a family is what `--codecs` names; its codecs share their encodes.
 """
@@ -13,27 +13,33 @@ import functools
 import hashlib
 import importlib.metadata
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image, features
 
-from benchmarks.metrics import psnr
-
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs
 LOOK_AHEAD = 2  # rungs tried above those that bisection saw, since sizes are not quite monotone
+BEST_BY = "each metric"  # which of the files is best: every metric has its own answer
 HOPELESS = 1.25  # a factor whose lowest quality takes so many times the budget is not searched
 
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """A file and what a reader makes of it. `setting` says how it was made, for the records."""
+    """A file and what a reader makes of it. `setting` says how it was made, for the records.
+
+    Seconds are wall time. Those of a classical codec's encode are those of the one call that made this file,
+    without the search for its quality; those of prow hold all it does to meet a number of bytes.
+    """
 
     data: bytes
     image: np.ndarray  # [H, W, 3] uint8
     setting: dict[str, Any]
+    encode_seconds: float
+    decode_seconds: float
 
 
 class Codec(Protocol):
@@ -43,8 +49,8 @@ class Codec(Protocol):
     name: str
     settings: dict[str, Any]
 
-    def code(self, image: np.ndarray, budget: int) -> Coded | None:
-        """Code image [H, W, 3] uint8 in at most `budget` bytes; None if the codec cannot do that."""
+    def code(self, image: np.ndarray, budget: int) -> list[Coded]:
+        """Code image [H, W, 3] uint8 in at most `budget` bytes: all files to choose from; none if it cannot."""
         ...
 
 
@@ -114,19 +120,25 @@ class Encodes:
     def __init__(self, format: Format) -> None:
         self.format = format
         self._image: np.ndarray | None = None
-        self._files: dict[tuple[int, int], bytes] = {}
+        self._files: dict[tuple[int, int], tuple[bytes, float]] = {}
 
     def file(self, image: np.ndarray, factor: int, rung: int) -> bytes:
         """-> the file of image [H, W, 3] uint8, shrunk by `factor` (Lanczos)."""
+        return self.timed_file(image, factor, rung)[0]
+
+    def timed_file(self, image: np.ndarray, factor: int, rung: int) -> tuple[bytes, float]:
+        """-> the same, and the seconds that it took to make it."""
         if self._image is not image:
             self._image, self._files = image, {}
         if (factor, rung) not in self._files:
+            start = time.perf_counter()
             picture = Image.fromarray(image)
             if factor > 1:
                 size = (round(picture.width / factor), round(picture.height / factor))
                 picture = picture.resize(size, Image.Resampling.LANCZOS)
             quality = rung if self.format.steps == 1 else rung / self.format.steps
-            self._files[factor, rung] = self.format.encode(picture, quality)
+            data = self.format.encode(picture, quality)
+            self._files[factor, rung] = data, time.perf_counter() - start
         return self._files[factor, rung]
 
     def best_rung(self, image: np.ndarray, factor: int, budget: int) -> int | None:
@@ -146,7 +158,7 @@ class Encodes:
 
 
 class Classical:
-    """A classical codec at its best quality that fits, and at its best downscale factor by PSNR."""
+    """A classical codec: for each downscale factor the file of the highest quality that fits."""
 
     def __init__(self, name: str, encodes: Encodes, factors: tuple[int, ...]) -> None:
         self.name = name
@@ -161,35 +173,37 @@ class Classical:
             "look_ahead": LOOK_AHEAD,
             "down": "lanczos",
             "up": "bicubic",
-            "best_by": "psnr",
+            "best_by": BEST_BY,
             "versions": format.versions(),
         }
 
-    def code(self, image: np.ndarray, budget: int) -> Coded | None:
+    def code(self, image: np.ndarray, budget: int) -> list[Coded]:
         """See Codec. A finer factor is not tried where a coarser one already takes too many bytes."""
-        best: tuple[float, Coded] | None = None
-        steps = self._encodes.format.steps
+        found = []
         for factor in sorted(self._factors, reverse=True):
             if factor > min(image.shape[:2]):
                 continue
             rung = self._encodes.best_rung(image, factor, budget)
             if rung is None:
                 break
-            data = self._encodes.file(image, factor, rung)
-            picture = self._encodes.format.decode(data)
-            if factor > 1:
-                picture = picture.resize((image.shape[1], image.shape[0]), Image.Resampling.BICUBIC)
-            decoded = np.asarray(picture)
-            score = psnr(image, decoded)
-            if best is None or score > best[0]:
-                best = (score, Coded(data, decoded, {"factor": factor, "quality": rung / steps}))
-        return best[1] if best else None
+            found.append(self._read(image, factor, rung))
+        return found
+
+    def _read(self, image: np.ndarray, factor: int, rung: int) -> Coded:
+        data, encode_seconds = self._encodes.timed_file(image, factor, rung)
+        start = time.perf_counter()
+        picture = self._encodes.format.decode(data)
+        if factor > 1:
+            picture = picture.resize((image.shape[1], image.shape[0]), Image.Resampling.BICUBIC)
+        decoded = np.asarray(picture)
+        setting = {"factor": factor, "quality": rung / self._encodes.format.steps}
+        return Coded(data, decoded, setting, encode_seconds, time.perf_counter() - start)
 
 
 class Prow:
-    """prow itself with one of its models."""
+    """prow itself with one of its models, in one of its profiles."""
 
-    def __init__(self, name: str, model: str) -> None:
+    def __init__(self, name: str, model: str, profile: Literal["file", "bare"] = "file") -> None:
         import prow
 
         self.name = name
@@ -197,24 +211,29 @@ class Prow:
         if not found:
             raise ValueError(f"no model {model!r}: there are {', '.join(m.name for m in prow.models())}")
         self._model = found[0].name
+        self._profile: Literal["file", "bare"] = profile
         self.settings: dict[str, Any] = {
             "model": self._model,
+            "profile": profile,
             "sha256": found[0].sha256,
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {name: version_of(name) for name in ("torch", "constriction")},
         }
 
-    def code(self, image: np.ndarray, budget: int) -> Coded | None:
+    def code(self, image: np.ndarray, budget: int) -> list[Coded]:
         """See Codec. prow is asked for exactly `budget`; a larger file is a bug and stops the run."""
         import prow
 
+        start = time.perf_counter()
         try:
-            data = prow.encode(image, bytes=budget, model=self._model)
+            data = prow.encode(image, bytes=budget, model=self._model, profile=self._profile)
         except prow.BudgetError:
-            return None
+            return []
+        middle = time.perf_counter()
         if len(data) > budget:
             raise AssertionError(f"prow gave {len(data)} bytes for a budget of {budget}")
-        return Coded(data, np.asarray(prow.decode(data)), {})
+        decoded = np.asarray(prow.decode(data))
+        return [Coded(data, decoded, {}, middle - start, time.perf_counter() - middle)]
 
 
 def _code_sha256(package: Path) -> str:
@@ -240,8 +259,16 @@ def _classical(name: str) -> list[Codec]:
     return [Classical(name, encodes, (1,)), Classical(f"{name}-scaled", encodes, FACTORS)]
 
 
+def _hash(name: str) -> list[Codec]:
+    from benchmarks import hashes
+
+    return [hashes.HASHES[name]()]
+
+
 FAMILIES: dict[str, Callable[[], list[Codec]]] = {
     "prow": lambda: [Prow("prow", "default")],
+    "prow-bare": lambda: [Prow("prow-bare", "default", "bare")],
     "anchor": lambda: [Prow("anchor", "anchor")],
     **{name: functools.partial(_classical, name) for name in FORMATS},
+    **{name: functools.partial(_hash, name) for name in ("thumbhash", "blurhash")},
 }

@@ -1,13 +1,23 @@
-"""The one place where pictures are compared. Pictures are uint8 arrays [H, W, 3]."""
+"""The one place where pictures are compared. Pictures are uint8 arrays [H, W, 3]. `METRICS` is the registry."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
+import io
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from PIL import Image
 
 PSNR_OF_EQUALS = 100.0  # dB; stands for infinity, so that means and JSON stay finite
 MS_SSIM_MIN_SIDE = 161  # px; MS-SSIM halves a picture four times and then needs an 11 px window
+SSIMULACRA2_MIN_SIDE = 225  # px; its weights are for six scales, each of 8 px or more, rounded up at each halving
+
+
+class MissingPackageError(ImportError):
+    """A metric needs a package that is not installed; the message has the command that installs it."""
 
 
 def psnr(wanted: np.ndarray, got: np.ndarray) -> float:
@@ -27,6 +37,81 @@ def ms_ssim(wanted: np.ndarray, got: np.ndarray) -> float | None:
 
     x, y = (torch.tensor(a).permute(2, 0, 1)[None].float() for a in (wanted, got))  # [1, 3, H, W]
     return float(of_tensors(x, y, data_range=255))
+
+
+def ssimulacra2(wanted: np.ndarray, got: np.ndarray) -> float | None:
+    """SSIMULACRA 2 of two pictures [H, W, 3] uint8: 100 for equals, below 0 for very bad; None under 225 px a side.
+
+    The package takes whatever Pillow can open: here uncompressed files in memory.
+    """
+    _check(wanted, got)
+    if min(wanted.shape[:2]) < SSIMULACRA2_MIN_SIDE:
+        return None
+    from ssimulacra2 import compute_ssimulacra2
+
+    files = (io.BytesIO(), io.BytesIO())
+    for file, pixels in zip(files, (wanted, got), strict=True):
+        Image.fromarray(pixels).save(file, "PPM")
+    return float(compute_ssimulacra2(*files))
+
+
+def st_lpips(wanted: np.ndarray, got: np.ndarray) -> float | None:
+    """ST-LPIPS of two pictures [H, W, 3] uint8: 0 for equals, higher for worse; None if a side is under 21 px."""
+    _check(wanted, got)
+    from benchmarks.st_lpips import MIN_SIDE, distance
+
+    return distance(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How two pictures are compared, and how the result is written. `package` is its package on PyPI, if any.
+
+    `of(wanted, got)` is None where the metric is not defined, which is for pictures that are too small.
+    """
+
+    title: str
+    decimals: int  # in tables
+    kept: int  # decimals in records
+    higher_is_better: bool
+    of: Callable[[np.ndarray, np.ndarray], float | None]
+    package: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """The title and which way is up."""
+        return f"{self.title} ({'higher' if self.higher_is_better else 'lower'} is better)"
+
+    def is_better(self, one: float, other: float) -> bool:
+        """Whether value `one` is strictly better than value `other`."""
+        return one > other if self.higher_is_better else one < other
+
+
+METRICS = {
+    "psnr": Metric("PSNR, dB", 2, 4, True, psnr),
+    "ms_ssim": Metric("MS-SSIM", 3, 5, True, ms_ssim, "pytorch-msssim"),
+    "ssimulacra2": Metric("SSIMULACRA 2", 1, 3, True, ssimulacra2, "ssimulacra2"),
+    "st_lpips": Metric("ST-LPIPS", 3, 5, False, st_lpips, "stlpips-pytorch"),
+}
+
+
+def require(names: Iterable[str]) -> None:
+    """Raise MissingPackageError for the first of these metrics whose package is not installed."""
+    for name in names:
+        package = METRICS[name].package
+        if package is not None:
+            locate(package, f"metric {name!r}")
+
+
+def locate(package: str, user: str) -> importlib.metadata.Distribution:
+    """-> an installed package. Raises MissingPackageError that names `user`, who needs it."""
+    try:
+        return importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingPackageError(
+            f"{user} needs the package {package}, which is not installed: "
+            f"python -m pip install -c constraints.txt {package}"
+        ) from None
 
 
 def _check(wanted: np.ndarray, got: np.ndarray) -> None:

@@ -1,9 +1,12 @@
-"""The picture of a results file: PSNR and MS-SSIM against bytes, one line per codec."""
+"""The picture of a results file: every metric against bytes, one line per codec."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from benchmarks.metrics import METRICS
+from benchmarks.tables import label
 
 COLOURS = {
     "prow": "#d62728",
@@ -12,45 +15,63 @@ COLOURS = {
     "webp": "#2ca02c",
     "avif": "#9467bd",
     "jxl": "#ff7f0e",
+    "thumbhash": "#8c564b",
+    "blurhash": "#e377c2",
 }
 
 
-def line_of(summary: dict[str, Any], metric: str, images: int) -> tuple[list[float], list[float]]:
-    """-> mean file bytes and mean metric, at the budgets that the codec reached for all images."""
-    cells = [cell for cell in summary.values() if cell["reached"] == images and cell[metric] is not None]
-    return [cell["bytes"] for cell in cells], [cell[metric] for cell in cells]
+Line = list[tuple[float, float, float, float]]
+
+
+def line_of(summary: dict[str, Any], metric: str, images: int) -> Line:
+    """-> (mean file bytes, mean metric, its interval's bounds) at the budgets that the codec reached for all images."""
+    cells = [cell[metric] for cell in summary.values() if cell["reached"] == images]
+    return [(c["bytes"], c["mean"], c["low"], c["high"]) for c in cells if c["mean"] is not None]
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Write a PNG of results (see rd.py). Points that a codec missed for some image are left out."""
+    """Write a PNG of results (see rd.py). Points that a codec missed for some image are left out.
+
+    Behind the lines of prow are the intervals of its means: how far the choice of images matters.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
+    names = results["metrics"]
+    columns = min(len(names), 2)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(6.5 * columns, 5.5 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     images = results["corpus"]["images"]
-    for axes, metric, label in zip(figure.subplots(1, 2), ("psnr", "ms_ssim"), ("PSNR (dB)", "MS-SSIM"), strict=True):
+    for i, metric in enumerate(names):
+        axes = figure.add_subplot(rows, columns, i + 1)
         for codec, summary in results["summary"].items():
-            x, y = line_of(summary, metric, images)
-            family, _, scaled = codec.partition("-")
+            line = line_of(summary, metric, images)
+            if not line:
+                continue
+            x, y, low, high = zip(*line, strict=True)
+            family, _, variant = codec.partition("-")
+            colour = COLOURS.get(family, "black")
             axes.plot(
                 x,
                 y,
                 marker="o",
                 markersize=3.5,
-                linestyle="-" if scaled or family in ("prow", "anchor") else ":",
+                linestyle="-" if variant or family in ("prow", "anchor") else ":",
                 linewidth=2.5 if family == "prow" else 1.4,
-                color=COLOURS.get(family, "black"),
-                label=codec.replace("-scaled", ", best downscale"),
+                color=colour,
+                label=label(codec),
             )
+            if family == "prow":
+                axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.set_xlabel("bytes of the whole file (mean)")
-        axes.set_ylabel(label)
+        axes.set_ylabel(METRICS[metric].heading)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=8)
-    names = f"{results['corpus']['name']}, {images} image{'s' if images != 1 else ''}"
-    figure.suptitle(f"{names}; only points that a codec reached for every image", fontsize=10)
+    corpus = f"{results['corpus']['name']}, {images} image{'s' if images != 1 else ''}"
+    figure.suptitle(f"{corpus}; only points that a codec reached for every image", fontsize=10)
     figure.savefig(path, dpi=130)

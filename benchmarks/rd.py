@@ -1,8 +1,9 @@
 """Rate and distortion of prow and of the codecs it is up against: `python -m benchmarks.rd --data DIR`.
 
-Every codec gets every image at every budget; the rate is the length of the whole file. Prints tables,
-and writes into the output folder `rd.json` (all there is to know), `rd.png` (a plot) and `rd.jsonl`, one
-line per finished (codec, image), from which a later run takes what it would otherwise repeat.
+Every codec gets every image at every budget; the rate is the length of the whole file. A codec with several
+files to choose from (a "best downscale") is judged in each metric by the file that is best in this metric.
+Prints tables, and writes into the output folder `rd.json` (all there is to know), `rd.png` (a plot) and
+`rd.jsonl`, one line per finished (codec, image), from which a later run takes what it would otherwise repeat.
 """
 
 from __future__ import annotations
@@ -18,21 +19,26 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import prow.image
-from benchmarks import codecs, metrics, plot
+from benchmarks import codecs, plot, tables
+from benchmarks.metrics import METRICS, MissingPackageError, locate, require
+from benchmarks.summary import OURS, Point, compare, summarise
 
 BUDGETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 SHIPPED = Path(__file__).parent / "results"  # its *.jsonl are reused by every run
-METRICS = {"psnr": ("PSNR, dB", 2), "ms_ssim": ("MS-SSIM", 3)}  # title and decimals
+DEFAULT_CODECS = ("prow", "anchor", *codecs.FORMATS)
+DEFAULT_METRICS = ("psnr", "ms_ssim")
 
-Point = dict[str, Any]  # budget, bytes, psnr, ms_ssim and the codec's setting; bytes is None if not reached
+# A point has budget, reached (whether the codec can do it) and, if so, for each metric measured the value (None
+# where it is not defined) and the file that it is from: bytes, the codec's setting, encode and decode seconds.
+Wanted = dict[str, dict[int, list[str]]]  # metrics to measure, by codec and budget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +65,10 @@ class Records:
                     os.truncate(source, source.stat().st_size - len(line.encode()))
 
     def _take(self, record: dict[str, Any]) -> None:
+        record = upgraded(record)
         points = self._points.setdefault(_key(record["codec"], record["settings"], record["image_sha256"]), {})
-        points.update({point["budget"]: point for point in record["points"]})
+        for point in record["points"]:
+            points[point["budget"]] = {**points.get(point["budget"], {}), **point}
 
     def add(self, record: dict[str, Any]) -> None:
         """Take a record and append it to the file."""
@@ -72,6 +80,35 @@ class Records:
     def points(self, codec: codecs.Codec, picture: Picture) -> dict[int, Point]:
         """-> what is known of a codec with its present settings on an image, by budget."""
         return self._points.get(_key(codec.name, codec.settings, picture.sha256), {})
+
+    def missing(self, codec: codecs.Codec, picture: Picture, budgets: list[int], names: Sequence[str]) -> Wanted:
+        """-> the metrics that are not known yet; without the budgets that lack none, empty if no budget does."""
+        known = self.points(codec, picture)
+        lacking = {
+            b: [name for name in names if b not in known or (known[b]["reached"] and name not in known[b])]
+            for b in budgets
+        }
+        lacking = {b: found for b, found in lacking.items() if found}
+        return {codec.name: lacking} if lacking else {}
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """-> a record of the first kind as one of today's; others as they are.
+
+    The first kind chose among downscale factors by PSNR for all metrics. So its PSNR is still right, and where
+    there was a choice, its MS-SSIM is not: that one is left out, to be measured again.
+    """
+    if "best_by" not in record["settings"] or record["settings"]["best_by"] == codecs.BEST_BY:
+        return record
+    names = ("psnr",) if len(record["settings"]["factors"]) > 1 else ("psnr", "ms_ssim")
+    points = []
+    for old in record["points"]:
+        point: Point = {"budget": old["budget"], "reached": old["bytes"] is not None}
+        if point["reached"]:
+            file = {name: old[name] for name in ("bytes", "factor", "quality")}
+            point.update({name: {"value": old[name], **file} for name in names})
+        points.append(point)
+    return {**record, "settings": {**record["settings"], "best_by": codecs.BEST_BY}, "points": points}
 
 
 def _key(codec: str, settings: dict[str, Any], image_sha256: str) -> tuple[str, str, str]:
@@ -91,20 +128,44 @@ def find_pictures(folder: Path, limit: int | None = None) -> list[Picture]:
     return pictures
 
 
-def measure(codec: codecs.Codec, image: np.ndarray, budget: int) -> Point:
-    """Code image [H, W, 3] at a budget in bytes and compare. This is where a rate is taken: len(file)."""
-    coded = codec.code(image, budget)
-    if coded is None:
-        return {"budget": budget, "bytes": None, "psnr": None, "ms_ssim": None}
-    if len(coded.data) > budget:
-        raise AssertionError(f"{codec.name} gave {len(coded.data)} bytes for a budget of {budget}")
-    similarity = metrics.ms_ssim(image, coded.image)
+class Scores:
+    """Metrics of pictures against one original [H, W, 3] uint8, each measured once: files come up repeatedly."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self._known: dict[tuple[str, bytes], float | None] = {}
+
+    def of(self, name: str, picture: np.ndarray) -> float | None:
+        """-> a metric's value."""
+        key = name, hashlib.sha256(picture.tobytes()).digest()
+        if key not in self._known:
+            self._known[key] = METRICS[name].of(self.image, picture)
+        return self._known[key]
+
+
+def measure(codec: codecs.Codec, budget: int, names: Sequence[str], scores: Scores) -> Point:
+    """Code the original at a budget in bytes and compare. This is where a rate is taken: len(file)."""
+    files = codec.code(scores.image, budget)
+    for coded in files:
+        if len(coded.data) > budget:
+            raise AssertionError(f"{codec.name} gave {len(coded.data)} bytes for a budget of {budget}")
+    point: Point = {"budget": budget, "reached": bool(files)}
+    return point | ({name: _best(files, name, scores) for name in names} if files else {})
+
+
+def _best(files: list[codecs.Coded], name: str, scores: Scores) -> dict[str, Any]:
+    """-> the best value of a metric among files, and what is to be known of the file that has it."""
+    best, value = files[0], scores.of(name, files[0].image)
+    for coded in files[1:]:
+        other = scores.of(name, coded.image)
+        if other is not None and (value is None or METRICS[name].is_better(other, value)):
+            best, value = coded, other
     return {
-        "budget": budget,
-        "bytes": len(coded.data),
-        "psnr": round(metrics.psnr(image, coded.image), 4),
-        "ms_ssim": None if similarity is None else round(similarity, 5),
-        **coded.setting,
+        "value": None if value is None else round(value, METRICS[name].kept),
+        "bytes": len(best.data),
+        **best.setting,
+        "encode_seconds": round(best.encode_seconds, 4),
+        "decode_seconds": round(best.decode_seconds, 4),
     }
 
 
@@ -114,9 +175,9 @@ def family_codecs(family: str) -> list[codecs.Codec]:
     return codecs.FAMILIES[family]()
 
 
-def run_unit(family: str, picture: Picture, wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """-> one record per codec of a family: an image at the wanted budgets, by codec name."""
-    image = prow.image.load_rgb(picture.path)
+def run_unit(family: str, picture: Picture, wanted: Wanted) -> list[dict[str, Any]]:
+    """-> one record per codec of a family: an image at the wanted budgets in the wanted metrics."""
+    scores = Scores(prow.image.load_rgb(picture.path))
     records = []
     for codec in family_codecs(family):
         if budgets := wanted.get(codec.name):
@@ -126,28 +187,46 @@ def run_unit(family: str, picture: Picture, wanted: dict[str, list[int]]) -> lis
                     "settings": codec.settings,
                     "image": picture.path.name,
                     "image_sha256": picture.sha256,
-                    "points": [measure(codec, image, budget) for budget in budgets],
+                    "points": [measure(codec, b, names, scores) for b, names in budgets.items()],
                 }
             )
     return records
 
 
-def run(families: list[str], pictures: list[Picture], budgets: list[int], records: Records, jobs: int) -> None:
-    """Measure what the records do not know yet, a line on stderr per (family, image)."""
+def run(
+    families: list[str],
+    pictures: list[Picture],
+    budgets: list[int],
+    names: Sequence[str],
+    records: Records,
+    jobs: int,
+) -> None:
+    """Measure what the records do not know yet; progress goes to stderr."""
     units = []
     for family in families:
         for picture in pictures:
-            missing = {
-                codec.name: [b for b in budgets if b not in records.points(codec, picture)]
-                for codec in family_codecs(family)
-            }
-            if any(missing.values()):
-                units.append((family, picture, missing))
+            wanted: Wanted = {}
+            for codec in family_codecs(family):
+                wanted |= records.missing(codec, picture, budgets, names)
+            if wanted:
+                units.append((family, picture, wanted))
     print(f"{len(families) * len(pictures) - len(units)} results known, {len(units)} to do", file=sys.stderr)
-    for done, found in enumerate(_results(units, jobs), start=1):
+    for found in _shown(_results(units, jobs), len(units)):
         for record in found:
             records.add(record)
-        print(f"{done}/{len(units)} {found[0]['codec']} {found[0]['image']}", file=sys.stderr, flush=True)
+
+
+def _shown(results: Iterator[list[dict[str, Any]]], total: int) -> Iterator[list[dict[str, Any]]]:
+    """-> the same results; shows a bar if stderr is a terminal, else a line per (family, image)."""
+    if total and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(results, "measuring", total, console=Console(stderr=True))
+        return
+    for done, found in enumerate(results, start=1):
+        yield found
+        print(f"{done}/{total} {found[0]['codec']} {found[0]['image']}", file=sys.stderr, flush=True)
 
 
 def _results(units: list[tuple], jobs: int) -> Iterator[list[dict[str, Any]]]:
@@ -162,45 +241,50 @@ def _results(units: list[tuple], jobs: int) -> Iterator[list[dict[str, Any]]]:
             yield future.result()
 
 
-def summarise(points: list[Point]) -> dict[str, Any]:
-    """-> one codec at one budget: images reached, and means over these (None without any)."""
-    reached = [point for point in points if point["bytes"] is not None]
-    cell: dict[str, Any] = {"reached": len(reached)}
-    for name, decimals in (("bytes", 1), ("psnr", 4), ("ms_ssim", 5)):
-        values = [point[name] for point in reached if point[name] is not None]
-        cell[name] = round(sum(values) / len(values), decimals) if values else None
-    return cell
-
-
 def collect(
-    families: list[str], pictures: list[Picture], budgets: list[int], records: Records, name: str
+    families: list[str],
+    pictures: list[Picture],
+    budgets: list[int],
+    names: Sequence[str],
+    records: Records,
+    corpus: str,
 ) -> dict[str, Any]:
-    """-> the whole results: corpus, versions, codecs, a summary by codec and budget, and all records."""
-    corpus = hashlib.sha256("".join(f"{p.path.name} {p.sha256}\n" for p in pictures).encode()).hexdigest()
+    """-> the whole results: corpus, versions, codecs, summaries, comparisons of prow with others, all records."""
+    digest = hashlib.sha256("".join(f"{p.path.name} {p.sha256}\n" for p in pictures).encode()).hexdigest()
     results: dict[str, Any] = {
-        "schema": 1,
-        "corpus": {"name": name, "images": len(pictures), "sha256": corpus},
+        "schema": 2,
+        "corpus": {"name": corpus, "images": len(pictures), "sha256": digest},
         "budgets": budgets,
+        "metrics": list(names),
         "commit": _commit(),
         "versions": _versions(),
         "codecs": {},
         "summary": {},
+        "comparison": {},
         "records": [],
     }
+    points: dict[str, dict[int, list[Point]]] = {}
     for codec in (codec for family in families for codec in family_codecs(family)):
         known = {picture: records.points(codec, picture) for picture in pictures}
+        points[codec.name] = {b: [_part(found[b], names) for found in known.values()] for b in budgets}
         results["codecs"][codec.name] = codec.settings
-        results["summary"][codec.name] = {str(b): summarise([points[b] for points in known.values()]) for b in budgets}
-        for picture, points in known.items():
+        results["summary"][codec.name] = {str(b): summarise(points[codec.name][b], names) for b in budgets}
+        for i, picture in enumerate(pictures):
             who = {"codec": codec.name, "image": picture.path.name, "image_sha256": picture.sha256}
             size = {"width": picture.width, "height": picture.height}
-            results["records"].append({**who, **size, "points": [points[b] for b in budgets]})
+            results["records"].append({**who, **size, "points": [points[codec.name][b][i] for b in budgets]})
+    results["comparison"] = compare(points, budgets, names)
     return results
 
 
+def _part(point: Point, names: Sequence[str]) -> Point:
+    """-> a point with these metrics only."""
+    return {key: point[key] for key in ("budget", "reached", *names) if key in point}
+
+
 def _versions() -> dict[str, str]:
-    names = ("prow", "numpy", "torch", "pytorch-msssim")
-    found = {name: codecs.version_of(name) for name in names}
+    measured_with = [metric.package for metric in METRICS.values() if metric.package]
+    found = {name: codecs.version_of(name) for name in ("prow", "numpy", "torch", *measured_with)}
     return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
@@ -216,36 +300,23 @@ def _commit() -> str | None:
     return commit + ("+changes" if changed else "")
 
 
-def table(results: dict[str, Any], metric: str) -> str:
-    """-> a Markdown table: a row per codec, a column per budget, "(n)" where only n images got there."""
-    title, decimals = METRICS[metric]
-    rows = [[title, *(f"{b} B" for b in results["budgets"])]]
-    for codec, summary in results["summary"].items():
-        row = [codec.replace("-scaled", ", best downscale")]
-        for cell in summary.values():
-            part = "" if cell["reached"] == results["corpus"]["images"] else f" ({cell['reached']})"
-            row.append("-" if cell[metric] is None else f"{cell[metric]:.{decimals}f}{part}")
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |" for row in rows]
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """-> the options, checked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images")
-    parser.add_argument("--codecs", default=",".join(codecs.FAMILIES), help="default: %(default)s")
+    parser.add_argument("--codecs", default=",".join(DEFAULT_CODECS), help="default: %(default)s")
+    parser.add_argument("--metrics", default=",".join(DEFAULT_METRICS), help="default: %(default)s")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)), help="bytes; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/rd"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     parser.add_argument("--fresh", action="store_true", help="do not reuse the results shipped with prow")
     args = parser.parse_args(argv)
-    args.codecs = list(dict.fromkeys(args.codecs.split(",")))
-    if unknown := [name for name in args.codecs if name not in codecs.FAMILIES]:
-        parser.error(f"unknown codec {unknown[0]!r}: wanted some of {', '.join(codecs.FAMILIES)}")
+    for option, registry in (("codecs", codecs.FAMILIES), ("metrics", METRICS)):
+        names = list(dict.fromkeys(getattr(args, option).split(",")))
+        if unknown := [name for name in names if name not in registry]:
+            parser.error(f"unknown {option[:-1]} {unknown[0]!r}: wanted some of {', '.join(registry)}")
+        setattr(args, option, names)
     try:
         args.budgets = sorted({int(b) for b in args.budgets.split(",")})
     except ValueError:
@@ -261,13 +332,19 @@ def main(argv: list[str] | None = None) -> None:
     pictures = find_pictures(args.data, args.limit)
     shipped = [] if args.fresh else sorted(SHIPPED.glob("*.jsonl"))
     records = Records(args.out / "rd.jsonl", shipped)
-    run(args.codecs, pictures, args.budgets, records, args.jobs)
-    results = collect(args.codecs, pictures, args.budgets, records, args.data.resolve().name)
+    try:
+        require(args.metrics)
+        if set(args.codecs) & set(OURS):
+            locate("bjontegaard", "comparing prow with others")
+        run(args.codecs, pictures, args.budgets, args.metrics, records, args.jobs)
+    except MissingPackageError as error:
+        raise SystemExit(f"rd: {error}") from None
+    results = collect(args.codecs, pictures, args.budgets, args.metrics, records, args.data.resolve().name)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rd.json").write_text(json.dumps(results, indent=1) + "\n")
     plot.draw(results, args.out / "rd.png")
-    for metric in METRICS:
-        print(table(results, metric) + "\n")
+    for text in tables.all_tables(results):
+        print(text + "\n")
     print(f"{args.out / 'rd.json'}: {len(pictures)} images, corpus {results['corpus']['sha256'][:16]}")
 
 
