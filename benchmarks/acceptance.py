@@ -6,6 +6,7 @@
     tokens       1 and 2 threads give the same file; a reader whose weights are all off reads the same tokens
     seams        mean step across tile borders over the mean step elsewhere (aim: at most 1.10)
     allocation   what choosing each tile's prefix by slope gains over the same number of tokens for all
+    cuts         what a file of 4,096 bytes that is cut loses against one made for the smaller size
     anchor       what the network gains over the linear anchor alone (aim: 0.6 dB or more)
 
 The first three are hard: if one fails, the exit code is 1. Prints tables; --out writes all there is to know.
@@ -109,6 +110,26 @@ def _score_allocation(case: tuple[np.ndarray, int, str, str, str]) -> float:
     return psnr(image, to_image(codec.decode(tokens)))
 
 
+def measure_cuts(images: Images, files: Files, workers: Workers) -> Report:
+    """Mean PSNR of the largest files, truncated, and of those made for the smaller budgets."""
+    *smaller, largest = BUDGETS
+    report: Report = {}
+    for budget in smaller:
+        cases = [(image, files[name, budget]) for name, image in images.items()]
+        cases += [(image, prow.truncate(files[name, largest], budget)) for name, image in images.items()]
+        scores = np.reshape(workers.map(f"cuts to {budget}", _score_file, cases), (2, -1)).mean(1)
+        report[str(budget)] = {
+            "made": round(float(scores[0]), 4),
+            "cut": round(float(scores[1]), 4),
+            "loss": round(float(scores[0] - scores[1]), 4),
+        }
+    return report
+
+
+def _score_file(case: tuple[np.ndarray, bytes]) -> float:
+    return score(*case)
+
+
 def measure_anchor(images: Images, files: Files, workers: Workers) -> Report:
     """Mean PSNR of the files at hand and of files of the linear anchor."""
     linear = encode_all(images, ANCHOR_BUDGETS, "anchor", workers)
@@ -196,6 +217,7 @@ SHOWN: dict[str, Callable[[Report], list[str]]] = {
     "perturbation": _show_tokens,
     "seams": _show_seams,
     "allocation": _show_pairs,
+    "cuts": _show_pairs,
     "anchor": _show_anchor,
 }
 
@@ -212,6 +234,7 @@ def run(
         "perturbation": lambda: promises.check_perturbation(images, model, device),
         "seams": lambda: measure_seams(images, files, tile),
         "allocation": lambda: measure_allocation(images, model, device, workers),
+        "cuts": lambda: measure_cuts(images, files, workers),
         "anchor": lambda: measure_anchor(images, files, workers),
         "prefixes": lambda: promises.check_prefixes(images, files, prefixes, workers),
     }

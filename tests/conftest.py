@@ -62,7 +62,8 @@ def awaken(network: Tokenizer, seed: int = 1) -> Tokenizer:
     """Small random numbers where a new network has zeros, so that all its parts have an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for head in zero_heads(network):
+        layers = [layer.weight for f in (network.coarse_filter, network.fine_filter) for layer in f.layers]
+        for head in (*zero_heads(network), *layers):
             head.copy_(torch.randn(head.shape, generator=generator) * 0.02)
     return network
 

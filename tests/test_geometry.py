@@ -109,6 +109,6 @@ def test_refining_passes_follow_the_config() -> None:
 def test_steps_are_finer_at_coarse_levels_and_never_below_the_grid() -> None:
     plan = passes(768, 512, CONFIG)
     indices = [p.step_index(40) for p in plan]
-    assert indices == [16, 20, 24, 28, 32, 36, 40, 34]
+    assert indices == [22, 25, 28, 31, 34, 37, 40, 34]
     assert step_size(40) / step_size(36) == pytest.approx(2)
     assert Pass(REFINE, plan[-1].level, 6).step_index(3) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import REFINE, Config
+from .config import FULL, REFINE, Config
 from .geometry import Level, Pass, passes
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
 from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
@@ -81,17 +81,15 @@ class Codec:
             room: bytes of the stream that are wanted; passes beyond these are left out.
         """
         height, width = pixels.shape[:2]
-        plan = passes(width, height, self.config)
-        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
-        targets = pyramid(image, sum(p.kind != REFINE for p in plan))
+        plan, targets = passes(width, height, self.config), self.targets(pixels)
         writer = Writer(base, self.config, self.tables)
         (picture, ahead), parts, contexts, full = self._start(plan), [], [], False
         for index, step in enumerate(plan):
             if full or (step.kind == REFINE and not refine):
                 part = empty_tokens(step.level, self.config)
             else:
-                target, context = targets[min(index, len(targets) - 1)], self._context(picture, ahead, step)
-                part = self._choose_tokens(step, base, target, context, kappa, allocation)
+                context = self._context(picture, ahead, step)
+                part = self._choose_tokens(step, base, targets[index], context, kappa, allocation)
                 picture, ahead = self._paint(step, step.step_index(base), part, context)
                 contexts.append(context)
             parts.append(part)
@@ -131,26 +129,39 @@ class Codec:
 
         Args:
             after: an encoder's result for the same picture; passes with the same tokens are not run again.
-            last: index of the pass whose picture, at its own level, is wanted instead of the last one's.
+            last: index of the pass whose picture is wanted instead of the last one's, at its own level and before its
+                loop filter, which takes most of the time and changes little there.
         """
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else 40
         (picture, ahead), first = self._start(plan), 0
         if after is not None:
             first = _same_passes(tokens, after)
+            first = first if last is None else min(first, last)
             picture = after.contexts[first]
-        end = len(plan) if last is None else last + 1
-        for step, part in list(zip(plan, tokens.passes, strict=True))[first:end]:
-            if step.kind == REFINE and not part.counts.any():
-                continue
+        for index in range(first, len(plan)):
+            step, part = plan[index], tokens.passes[index]
             context = self._context(picture, ahead, step)
+            if index == last:
+                return self._join(step, step.step_index(base), part, context)[0].clamp(0, 255)
             picture, ahead = self._paint(step, step.step_index(base), part, context)
         return picture[0]
+
+    def targets(self, pixels: np.ndarray) -> list[Tensor]:
+        """What each pass should arrive at, [1, 3, H, W] of its level, for pixels uint8 [H, W, 3]."""
+        plan = passes(pixels.shape[1], pixels.shape[0], self.config)
+        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
+        levels = pyramid(image, sum(p.kind != REFINE for p in plan))
+        return levels + levels[-1:] * (len(plan) - len(levels))
+
+    def error(self, tokens: Tokens, targets: list[Tensor], last: int, after: Coded | None = None) -> float:
+        """Mean square error of the picture of pass `last` before its loop filter; other arguments as above."""
+        return float((self.decode(tokens, after, last) - targets[last][0]).square().mean())
 
     @torch.inference_mode(False)
     @torch.enable_grad()
     def gradients(self, tokens: Tokens, target: Tensor, last: int) -> list[Tensor]:
-        """How the error after pass `last` changes with each integer that was sent.
+        """How the error of pass `last`, before its loop filter, changes with each integer that was sent.
 
         Args:
             tokens: with a base step. target: [1, 3, H, W] of the level of pass `last`.
@@ -168,14 +179,26 @@ class Codec:
             context, delta = self._context(picture, ahead, step), self._delta(grid, len(counts))
             tiles = tiling.cut(context)
             painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
-            share = tiling.spread(counts.float() / self.config.tokens)
-            joined = tiling.join(painted)
-            picture, ahead = self.network.finish(joined, context, share, self._delta(grid, 1), step.kind)
+            picture = tiling.join(painted)
+            if step is not plan[-1]:
+                share = tiling.spread(counts.float() / self.config.tokens)
+                picture, ahead = self.network.finish(picture, context, share, self._delta(grid, 1), step.kind)
             integers.append(values)
         return list(torch.autograd.grad((picture - target.clone()).square().mean(), integers))
 
     def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What a pass makes of its tokens and the picture so far: [1, 3, H, W], and what to add when it is doubled."""
+        """What a pass makes of its tokens and the picture so far: [1, 3, H, W], and what to add when it is doubled.
+
+        Without tokens, the last level stays as it is: the networks have nothing to say there that is worth their time.
+        """
+        if step.kind in (FULL, REFINE) and not part.counts.any():
+            return context, None
+        picture = self._join(step, grid, part, context)
+        share = torch.from_numpy(part.counts.astype(np.float32)).to(self.device) / self.config.tokens
+        return self._finish(picture, context, Tiling(step.level, self.device).spread(share), grid, step.kind)
+
+    def _join(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> Tensor:
+        """The picture of a pass before the loop filter, [1, 3, H, W]."""
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         painted = []
         for rows, tiles in self._rows(step.level):
@@ -184,8 +207,7 @@ class Codec:
             context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
             delta = self._delta(grid, len(sizes))
             painted.append(self.network.synthesise(values, counts, context_tiles, sizes, delta, step.kind, order))
-        share = torch.from_numpy(part.counts.astype(np.float32)).to(self.device) / self.config.tokens
-        return self._finish(tiling.join(torch.cat(painted)), context, tiling.spread(share), grid, step.kind)
+        return tiling.join(torch.cat(painted))
 
     def _finish(
         self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int

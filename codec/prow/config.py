@@ -33,7 +33,7 @@ class Config:
     tile: int = 16  # px; the longest side of a tile
     # Integers per token, head first; their sum is 3 * tile**2. Small at the head, where every bit counts.
     token_dims: tuple[int, ...] = (3, 5, 8, 16, 24, 40, 64, 96, 192, 320)
-    octave_shift: int = 4  # each octave below full resolution uses a step this many grid indices finer
+    octave_shift: int = 3  # each octave below full resolution uses a step this many grid indices finer
     refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
     network: bool = True  # False: the linear anchor alone
     contexts: bool = True  # False: tables by rank alone
@@ -44,7 +44,7 @@ class Config:
     decoder_depth: int = 2
     # The loop filter of the coarse levels (START, MIDDLE), which are small, and that of full resolution.
     coarse_width: int = 96
-    coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)
+    coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1, 1, 2, 4, 1, 2, 1)
     fine_width: int = 64
     fine_dilations: tuple[int, ...] = (1, 2, 4, 1)
 

@@ -1,9 +1,9 @@
 """Rate control: the base step and the cut that make a stream of an exact size.
 
 A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget is found by
-a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick. From there the
-network tries finer steps as long as the picture gets better; what sticks out of the budget is cut off. Nothing is
-lost by the cut but the end of the story: any prefix of a stream is a stream. What remains is refined (`prow.refine`).
+a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick. The network looks for
+the best of the finer steps; what sticks out of the budget is cut off. Nothing is lost by the cut but the end of the
+story: any prefix of a stream is a stream. What remains is refined (`prow.refine`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import dataclasses
 import math
 
 import numpy as np
+from torch import Tensor
 
-from .codec import Codec, Coded, squared_error
+from .codec import Codec, Coded
 from .config import STEPS
 from .refine import refine
-from .stream import Tokens, read, trim, write
+from .stream import Tokens, read, trim
 
 FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
 # By effort: how many base steps are tried at most, and rounds of analysis by synthesis.
@@ -25,13 +26,14 @@ EFFORTS = {
     1: (2, 0),
     2: (4, 0),
     3: (_ALL, 0),
-    4: (_ALL, 2),
-    5: (_ALL, 4),
+    4: (_ALL, 1),
+    5: (_ALL, 3),
     6: (_ALL, 6),
     7: (_ALL, 10),
-    8: (_ALL, 16),
-    9: (_ALL, 24),
+    8: (_ALL, 20),
+    9: (_ALL, 40),
 }
+_AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
@@ -57,46 +59,54 @@ def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream
     tries, rounds = EFFORTS[effort]
     linear = _Sizes(codec.linear, pixels)
     start = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
-    best = _best_cut(codec, pixels, room, FINEST if start is None else start, tries)
+    targets = codec.targets(pixels)
+    best = _best_cut(codec, pixels, targets, room, FINEST if start is None else start, tries)
     if best is not None:
-        return _refined(codec, pixels, *best, room, rounds)
+        stream, coded = best
+        return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
     coded = codec.encode(pixels, FINEST, refine=True)
     if len(coded.content) >= room:
         return _cut(codec, coded.content, coded.tokens, room)
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
-def _best_cut(codec: Codec, pixels: np.ndarray, room: int, start: int, tries: int) -> tuple[Stream, Coded] | None:
-    """The cut stream with the least error, from the base step `start` on as long as finer ones do better.
+def _best_cut(
+    codec: Codec, pixels: np.ndarray, targets: list[Tensor], room: int, start: int, tries: int
+) -> tuple[Stream, Coded] | None:
+    """The cut stream with the least error among base steps up to `start`.
 
-    A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is.
-    None if no stream has `room` bytes.
+    A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
+    search begins some steps finer than `start`; it goes on to finer ones as long as they do better, else to coarser
+    ones. Two streams are compared after the last pass that matters to one of them; what follows costs time and
+    changes little. None if no stream has `room` bytes.
     """
-    best, least = None, math.inf
-    for base in range(start, FINEST - 1, -1):
+
+    def attempt(base: int) -> tuple[Stream, Coded] | None:
         coded = codec.encode(pixels, base, room=room)
-        if len(coded.content) < room:
-            continue
-        stream, tries = _cut(codec, coded.content, coded.tokens, room), tries - 1
-        error = squared_error(codec.decode(stream.tokens, after=coded), pixels)
-        if error >= least:
-            break
-        best, least = (stream, coded), error
-        if tries == 0:
+        return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
+
+    first, best = max(start - _AHEAD, FINEST), None
+    while best is None and first >= FINEST:
+        best, first = attempt(first), first - 1
+    if best is None:
+        return None
+    tries -= 1
+    bases = [range(first, FINEST - 1, -1), range(first + 2, start + 1)]
+    for direction in bases:
+        moved = False
+        for base in direction:
+            other = attempt(base) if tries > 0 else None
+            if other is None:
+                break
+            tries -= 1
+            last = max(stream.tokens.depth() for stream, _ in (best, other))
+            old, new = (codec.error(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
+            if new >= old:
+                break
+            best, moved = other, True
+        if moved:
             break
     return best
-
-
-def _refined(codec: Codec, pixels: np.ndarray, stream: Stream, coded: Coded, room: int, rounds: int) -> Stream:
-    """The stream with better tokens, if there are any."""
-    tokens = refine(codec, pixels, coded, room, rounds) if rounds else None
-    if tokens is None:
-        return stream
-    better = _cut(codec, write(tokens, codec.config, codec.tables), tokens, room)
-    if len(better.content) < room:
-        return stream
-    errors = [squared_error(codec.decode(s.tokens, after=coded), pixels) for s in (stream, better)]
-    return better if errors[1] < errors[0] else stream
 
 
 def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:

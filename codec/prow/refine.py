@@ -3,8 +3,9 @@
 The first choice of tokens (`prow.codec`) weighs each coefficient by itself, as if the decoder were linear and no
 pass followed. Here the gradient of the final picture's error, taken through all networks, says which integers
 should rather be one more or one less; the most promising of these changes are made together, the stream is written
-and cut, and the change is kept if the picture got better. Iterative inference of this kind is due to Campos et al.
-(arXiv:1906.01223); the proposals are a Newton step with the curvature of the linear anchor.
+and cut, and they are kept if the picture got better; if not, the next ones get their turn, fewer at once. Iterative
+inference of this kind is due to Campos et al. (arXiv:1906.01223); the proposals are a Newton step with the curvature
+of the linear anchor.
 """
 
 from __future__ import annotations
@@ -18,62 +19,54 @@ from .config import REFINE, step_size
 from .geometry import passes
 from .quantise import quantise
 from .stream import Layout, PassTokens, Tokens, read, write
-from .tiling import pyramid
 
 FIRST_SHARE = 0.25  # of the proposals that the first round tries
+MOST = 0.9  # of the integers that are not 0 are in the passes whose integers may change
 MAX_PIXELS = 1 << 21  # of the finest level that takes part; larger ones would take too much memory
+SMALL = 1 << 16  # px of a level that gets twice the rounds of a large one, since they are quick
 
 
-def refine(codec: Codec, pixels: np.ndarray, coded: Coded, room: int, rounds: int) -> Tokens | None:
-    """Better tokens for a stream that is cut at `room` bytes.
+def refine(
+    codec: Codec, coded: Coded, received: Tokens, targets: list[Tensor], room: int, rounds: int
+) -> tuple[bytes, Tokens]:
+    """The stream of an encoder's result, cut at `room` bytes, with better tokens.
 
     Args:
-        pixels: uint8 [H, W, 3]. coded: what `Codec.encode` made of them. rounds: how many sets of changes to try; each
-            takes about as long as decoding four times, up to the last pass that has tokens.
+        received: what a reader gets of the cut stream. targets: from `Codec.targets`. rounds: how many sets of changes
+            to try on large levels, more on small ones; each takes about as long as decoding four times, up to the last
+            pass that matters.
 
     Returns:
-        Tokens whose stream's first `room` bytes give a smaller error than those of `coded` do after that pass; None
-        if no change helped.
+        A stream of `room` bytes, and what a reader gets of it; its error after the last pass that matters is smaller
+        (`Tokens.depth`), or it is the stream that came.
     """
-    tokens = coded.tokens
+    tokens, last, spoken = coded.tokens, received.depth(), received.depth(MOST)
+    best = coded.content[:room], received
     plan = passes(tokens.width, tokens.height, codec.config)
-    levels = sum(p.kind != REFINE for p in plan)
-    received = _received(codec, tokens, room)
-    spoken = max((i for i, part in enumerate(received.passes) if part.counts.any()), default=0)
-    last = min(spoken, levels - 1)
-    if spoken >= levels or plan[last].level.width * plan[last].level.height > MAX_PIXELS:
-        return None
-    image = torch.from_numpy(np.array(pixels)).to(codec.device).permute(2, 0, 1)[None].float()
-    target = pyramid(image, levels)[last]
-
-    def error_of(received: Tokens) -> float:
-        return float((codec.decode(received, last=last) - target[0]).square().mean())
-
-    least, best, share = error_of(received), None, FIRST_SHARE
-    changes = _propose(codec, tokens, received, target, last)
-    for _ in range(rounds):
+    area = plan[last].level.width * plan[last].level.height
+    if plan[last].kind == REFINE or area > MAX_PIXELS:
+        return best
+    least, share = codec.error(received, targets, last), FIRST_SHARE
+    changes = _propose(codec, tokens, received, targets[spoken], spoken)
+    for _ in range(round(rounds * min(1 + SMALL / area, 4))):
         if not changes:
             break
-        candidate = _changed(tokens, changes[: max(1, round(share * len(changes)))])
-        received = _received(codec, candidate, room)
-        error = error_of(received)
-        if error < least:
-            least, best, tokens, share = error, candidate, candidate, min(1.0, 1.3 * share)
-            changes = _propose(codec, tokens, received, target, last)
-        elif share * len(changes) < 1:
+        tried = max(1, round(share * len(changes)))
+        candidate = _changed(tokens, changes[:tried])
+        content = write(candidate, codec.config, codec.tables)[:room]
+        received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
+        error = codec.error(received, targets, last)
+        if len(content) == room and error < least:
+            least, best, tokens, share = error, (content, received), candidate, min(1.0, 1.3 * share)
+            changes = _propose(codec, tokens, received, targets[spoken], spoken)
+        elif share * len(changes) < 0.5:
             break
         else:
-            share *= 0.4
+            changes, share = changes[tried:] + changes[:tried], 0.6 * share
     return best
 
 
 Change = tuple[int, int, int, int]  # pass, tile, rank, difference
-
-
-def _received(codec: Codec, tokens: Tokens, room: int) -> Tokens:
-    """What a reader gets of a stream that is cut."""
-    content = write(tokens, codec.config, codec.tables)[:room]
-    return read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
 
 
 def _propose(codec: Codec, tokens: Tokens, received: Tokens, target: Tensor, last: int) -> list[Change]:

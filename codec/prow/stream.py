@@ -51,6 +51,11 @@ class Tokens:
     base: int | None
     passes: tuple[PassTokens, ...]
 
+    def depth(self, share: float = 0.98) -> int:
+        """Index of the pass up to which this share of the integers that are not 0 was sent; 0 if there are none."""
+        sent = np.cumsum([np.count_nonzero(part.values) for part in self.passes])
+        return int(np.argmax(sent >= share * sent[-1]))
+
 
 def empty_tokens(level: Level, config: Config) -> PassTokens:
     """A pass of which nothing was received."""

@@ -195,15 +195,14 @@ class LoopFilter(nn.Module):
         self.reach = 2 * (sum(dilations) + 2) + 4
         self.enter = nn.Conv2d(4 * 10, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
-        self.layers = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=d, dilation=d, padding_mode="replicate") for d in dilations
-        )
+        self.layers = nn.ModuleList(self._zero_conv(width, width, d) for d in dilations)
         self.leave = self._zero_conv(width, 4 * 3)
         self.leave_ahead = self._zero_conv(width, 16 * 3) if ahead else None
 
     @staticmethod
-    def _zero_conv(width: int, channels: int) -> nn.Conv2d:
-        conv = nn.Conv2d(width, channels, 3, padding=1, padding_mode="replicate")
+    def _zero_conv(width: int, channels: int, dilation: int = 1) -> nn.Conv2d:
+        """What is added to a residual stream starts at zero, so that a trained model can grow layers."""
+        conv = nn.Conv2d(width, channels, 3, padding=dilation, dilation=dilation, padding_mode="replicate")
         nn.init.zeros_(conv.weight)
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)

@@ -16,7 +16,9 @@ from .contexts_fit import Observed, fit_contexts, fit_static, observe
 from .data import find_sources
 
 SCALES = (0.25, 0.5, 1.0, 1.0)  # of the photos, so that tables see small and large pictures
-COMMON, RARE = (36, 58), (14, 60)  # lowest and highest base steps: mostly those of small files
+COMMON, RARE = (32, 54), (12, 58)  # lowest and highest base steps: mostly those of small files
+# Two pictures of three are tiny, of this long side in px, since they are quick and the coarse levels have few integers.
+TINY, TINY_STEPS = (40, 200), (24, 50)
 ENOUGH = 4_000_000  # integers
 
 
@@ -41,9 +43,12 @@ def _observe_photos(model: Tokenizer, tables: Tables, data: Path, minutes: float
     observed, count = [], 0
     until = time.monotonic() + 60 * minutes
     while count < ENOUGH and (time.monotonic() < until or not count):
-        photo, scale = rng.choice(photos).open(), rng.choice(SCALES)
+        photo = rng.choice(photos).open()
+        if rng.random() < 2 / 3:
+            scale, base = rng.uniform(*TINY) / max(photo.size), rng.randint(*TINY_STEPS)
+        else:
+            scale, base = rng.choice(SCALES), rng.randint(*(COMMON if rng.random() < 0.7 else RARE))
         size = max(8, round(photo.width * scale)), max(8, round(photo.height * scale))
-        base = rng.randint(*(COMMON if rng.random() < 0.7 else RARE))
         if base < 34 and size[0] * size[1] > 250**2:  # the many integers of a fine step teach little each
             continue
         pixels = np.asarray(photo.resize(size, Image.Resampling.LANCZOS))

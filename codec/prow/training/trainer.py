@@ -106,9 +106,9 @@ class Trainer:
         return batch.permute(0, 3, 1, 2).float()
 
     def base_steps(self, batch: int) -> Tensor:
-        """Base steps, mostly 90 to 4,096 grey levels: a small picture stands for the coarse levels of a large one."""
-        common = torch.randint(34, 57, (batch,), device=self.device)
-        rare = torch.randint(8, 60, (batch,), device=self.device)
+        """Base steps, mostly 45 to 2,048 grey levels: a small picture stands for the coarse levels of a large one."""
+        common = torch.randint(30, 53, (batch,), device=self.device)
+        rare = torch.randint(8, 58, (batch,), device=self.device)
         return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
 
     def start_from(self, path: Path) -> None:
