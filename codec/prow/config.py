@@ -88,7 +88,7 @@ CONFIGS = {
         network=False,
         contexts=False,
     ),
-    "prow-small": Config(name="prow-small", model_id=2, description="the default: 1.5 M parameters, for CPUs"),
+    "prow-small": Config(name="prow-small", model_id=2, description="the default, small enough for CPUs"),
     # For tests: the same code at toy size. Never shipped.
     "toy": Config(
         name="toy",

@@ -19,7 +19,7 @@ from .config import STEPS
 from .refine import refine
 from .stream import Tokens, read, trim
 
-FINEST, COARSEST = 8, 60  # base steps that an encoder uses: 1 to 8,192 grey levels
+FINEST, COARSEST = 8, 56  # base steps that an encoder uses: 1 to 4,096 grey levels; tables know little beyond
 # By effort: how many base steps are tried at most, and rounds of analysis by synthesis.
 _ALL = STEPS
 EFFORTS = {
@@ -91,13 +91,14 @@ def _best_cut(
     if best is None:
         return None
     tries -= 1
-    bases = [range(first, FINEST - 1, -1), range(first + 2, start + 1)]
-    for direction in bases:
+    for bases in (range(first, FINEST - 1, -1), range(first + 2, start + 1)):  # finer, coarser
         moved = False
-        for base in direction:
-            other = attempt(base) if tries > 0 else None
-            if other is None:
+        for base in bases:
+            if tries == 0:
                 break
+            other = attempt(base)
+            if other is None:  # too short, though sizes should grow with finer steps
+                continue
             tries -= 1
             last = max(stream.tokens.depth() for stream, _ in (best, other))
             old, new = (codec.error(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
