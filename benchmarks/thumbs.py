@@ -8,39 +8,22 @@ pictures in the folder, their middle cut out and shrunk. They go to OUT/thumbs, 
 from __future__ import annotations
 
 import argparse
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from benchmarks import rd
-from prow.training.data import MOSAIC, SUFFIXES, THUMB, Source
+from prow.training.data import THUMB, list_sources
 
 CODECS = ("prow-bare", "jpeg", "webp", "avif", "thumbhash", "blurhash")
 BUDGETS = (32, 48, 64, 96, 128, 192, 256)
 
 
-def last_mosaic(folder: Path) -> Source | None:
-    """-> the last mosaic in the tars and folders below a folder, in the order that training sees."""
-    last = None
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                found = [Source(path, m.name, m.offset_data, m.size) for m in tar.getmembers()]
-        else:
-            found = [Source(path, path.name)]
-        for source in found:
-            name = Path(source.name)
-            if name.name.startswith(MOSAIC) and name.suffix.lower() in SUFFIXES:
-                last = source
-    return last
-
-
 def thumbs(folder: Path) -> Iterator[Image.Image]:
     """-> pictures of 64 x 64 px: row by row those of the last mosaic, or else the middles of a folder's pictures."""
-    if mosaic := last_mosaic(folder):
-        image = mosaic.open()
+    if mosaics := list_sources(folder)[1]:
+        image = mosaics[-1].open()
         for y in range(0, image.height - THUMB + 1, THUMB):
             for x in range(0, image.width - THUMB + 1, THUMB):
                 yield image.crop((x, y, x + THUMB, y + THUMB))

@@ -282,12 +282,6 @@ def _same_passes(tokens: Tokens, coded: Coded) -> int:
     return same
 
 
-def squared_error(picture: Tensor, pixels: np.ndarray) -> float:
-    """Mean square difference of a picture [3, H, W] and pixels uint8 [H, W, 3], in squared grey levels."""
-    wanted = torch.from_numpy(np.array(pixels)).to(picture.device).permute(2, 0, 1)
-    return float((picture - wanted).square().mean())
-
-
 def to_image(picture: Tensor) -> np.ndarray:
     """[3, H, W], 0 to 255 -> uint8 [H, W, 3]."""
     return picture.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

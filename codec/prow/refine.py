@@ -1,11 +1,11 @@
 """Analysis by synthesis: tokens are chosen again by what the whole decoder makes of them.
 
 The first choice of tokens (`prow.codec`) weighs each coefficient by itself, as if the decoder were linear and no
-pass followed. Here the gradient of the final picture's error, taken through all networks, says which integers
-should rather be one more or one less; the most promising of these changes are made together, the stream is written
-and cut, and they are kept if the picture got better; if not, the next ones get their turn, fewer at once. Iterative
-inference of this kind is due to Campos et al. (arXiv:1906.01223); the proposals are a Newton step with the curvature
-of the linear anchor.
+pass followed. Here the gradient of the error of the last level that matters, taken through all networks, says which
+integers should rather be one more or one less; the most promising of these changes are made together, the stream is
+written and cut, and they are kept if the picture got better; if not, the next ones get their turn, fewer at once.
+Iterative inference of this kind is due to Campos et al. (arXiv:1906.01223); the proposals are a Newton step with the
+curvature of the linear anchor.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Source:
         return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def find_sources(root: Path) -> tuple[list[Source], list[Source]]:
-    """All photos and all mosaics below a folder, in order of name; the last mosaic is held out for evaluation."""
+def list_sources(root: Path) -> tuple[list[Source], list[Source]]:
+    """All photos and all mosaics of thumbnails below a folder, in tars and out of them, in order of name."""
     found: list[Source] = []
     for path in sorted(root.rglob("*")):
         if path.suffix == ".tar":
@@ -47,7 +47,12 @@ def find_sources(root: Path) -> tuple[list[Source], list[Source]]:
         elif path.suffix.lower() in SUFFIXES:
             found.append(Source(path, path.name))
     mosaics = [s for s in found if Path(s.name).name.startswith(MOSAIC)]
-    photos = [s for s in found if not Path(s.name).name.startswith(MOSAIC)]
+    return [s for s in found if not Path(s.name).name.startswith(MOSAIC)], mosaics
+
+
+def find_sources(root: Path) -> tuple[list[Source], list[Source]]:
+    """The photos and the mosaics to train on: all but the last mosaic, which is held out for evaluation."""
+    photos, mosaics = list_sources(root)
     if not photos:
         raise FileNotFoundError(f"no photos (tars or {', '.join(sorted(SUFFIXES))}) below {root}")
     return photos, mosaics[:-1]
