@@ -93,12 +93,16 @@ def test_cut_takes_whole_rows_of_tiles() -> None:
     assert torch.equal(torch.cat([tiling.cut(picture, 0, 1), tiling.cut(picture, 1, 4)]), every)
 
 
-def test_spread_gives_each_tile_its_number() -> None:
+def test_spread_gives_each_tile_its_number_and_its_edges() -> None:
     tiling = Tiling(Level(20, 9, T))
-    spread = tiling.spread(torch.arange(6.0))
-    assert spread.shape == (1, 1, 9, 20)
+    spread = tiling.spread(torch.arange(12.0))
+    assert spread.shape == (2, 3, 9, 20)
     for number, (x, y, w, h) in enumerate(tiling.level.boxes.tolist()):
-        assert torch.all(spread[0, 0, y : y + h, x : x + w] == number)
+        share, across, down = spread[:, :, y : y + h, x : x + w].unbind(1)
+        assert torch.all(share == torch.tensor([number, number + 6.0])[:, None, None])
+        assert torch.all(across == torch.tensor([1.0, *[0] * (w - 2), -1]))
+        assert torch.all(down == torch.tensor([1.0, *[0] * (h - 2), -1])[:, None])
+    assert torch.all(Tiling(Level(1, 1, T)).spread(torch.zeros(1)) == 0)  # a single pixel is both ends
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 4), (17, 23)])
@@ -165,7 +169,7 @@ def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> list[Tensor]
     common = (given["context"], given["sizes"], given["step"], kind, given["order"])
     ratios = network.analyse(given["tile"], *common)
     painted = network.synthesise(given["values"], given["counts"], *common)
-    share = (given["counts"] / N)[:, None, None, None].expand(-1, 1, T, T)
+    share = (given["counts"] / N)[:, None, None, None].expand(-1, 3, T, T)
     finished, ahead = network.finish(painted, given["context"], share, given["step"], kind)
     return [ratios, painted, finished, double(finished, ahead, 2 * T, 2 * T)]
 
@@ -262,7 +266,7 @@ def filtered(network: LoopFilter, picture: Tensor, context: Tensor) -> Tensor:
 
 def filtered_both(network: LoopFilter, picture: Tensor, context: Tensor) -> tuple[Tensor, Tensor | None]:
     step = step_tensor(torch.tensor([30]))
-    share = torch.full_like(picture[:, :1], 0.5)
+    share = torch.full_like(picture, 0.5)
     with torch.no_grad():
         return network(picture, context, share, pixel_scale(step), condition(step, FULL))
 
@@ -296,7 +300,7 @@ def test_strips_equal_the_whole(
     size: tuple[int, int], kind: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     width, height = size
-    given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 1, height, width, seed=3) / 255]
+    given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 3, height, width, seed=3) / 255]
     whole, ahead = codec._finish(*given, grid=28, kind=kind)
     monkeypatch.setattr(prow.codec, "_STRIP", 16)
     strips, strips_ahead = codec._finish(*given, grid=28, kind=kind)
@@ -335,7 +339,7 @@ def test_the_filter_cannot_fall_asleep() -> None:
         assert isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
         torch.nn.init.constant_(layer.bias, -50.0)
     picture, step = pixels(1, 3, 20, 20), step_tensor(torch.tensor([30]))
-    args = (picture, picture * 0.9, torch.ones(1, 1, 20, 20), pixel_scale(step), condition(step, MIDDLE))
+    args = (picture, picture * 0.9, torch.ones(1, 3, 20, 20), pixel_scale(step), condition(step, MIDDLE))
     loop_filter(*args)[0].square().mean().backward()
     grad = loop_filter.leave.weight.grad
     assert grad is not None and float(grad.flatten(1).std(1).min()) > 0
@@ -345,5 +349,5 @@ def test_finish_stays_within_0_to_255(network: Tokenizer) -> None:
     picture = randn(1, 3, 20, 20) * 400
     step = step_tensor(torch.tensor([50]))
     with torch.no_grad():
-        out, _ = network.finish(picture, picture, torch.ones(1, 1, 20, 20), step, FULL)
+        out, _ = network.finish(picture, picture, torch.ones(1, 3, 20, 20), step, FULL)
     assert float(out.min()) == 0 and float(out.max()) == 255

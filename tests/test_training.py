@@ -18,13 +18,17 @@ import pytest
 import torch
 from conftest import draw_picture
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from prow.config import CONFIGS, step_size
+from prow.config import CONFIGS, FULL, step_size
+from prow.geometry import Level, passes
 from prow.registry import parse_model
 from prow.tables import check_shapes
+from prow.tiling import Tiling
 from prow.training import __main__ as command
 from prow.training.data import Batches, crop_photo, find_sources
-from prow.training.loop import Drop, run_passes
+from prow.training.export import export
+from prow.training.loop import Drop, across_edges, below_full, run_passes
 from prow.training.statistics import Statistics
 from prow.training.trainer import Options, Trainer
 
@@ -133,8 +137,9 @@ def test_resume_goes_on_from_the_saved_step(run: Callable[..., Path]) -> None:
     assert further["step"] == pytest.approx(2 * first["step"], abs=1)
     assert further["minutes"] == pytest.approx(0.6, abs=0.05)
     moments = further["optimiser"]["state"]
-    # the optimiser went on, too; the filter of full resolution learns in every other step
-    assert {int(m["step"]) for m in moments.values()} == {further["step"], (further["step"] + 1) // 2}
+    # the optimiser went on, too; the filter of full resolution learns in every other step of either run
+    runs = first["step"], further["step"] - first["step"]
+    assert {int(m["step"]) for m in moments.values()} == {further["step"], sum((n + 1) // 2 for n in runs)}
 
 
 def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
@@ -151,7 +156,9 @@ def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
 
 @pytest.fixture
 def options(data: Path, tmp_path: Path) -> Options:
-    return Options(data=data / "train", out=tmp_path, config="toy", minutes=1, pixels=PIXELS, sides=(64,))
+    return Options(
+        data=data / "train", out=tmp_path, config="toy", minutes=1, pixels=PIXELS, sides=(64,), coarse_sides=(64, 64)
+    )
 
 
 def test_a_state_comes_back_whole(options: Options) -> None:
@@ -196,12 +203,63 @@ def test_training_helps(options: Options) -> None:
     """On one picture, over and over: what the loss stands for, with all tokens, falls."""
     trainer = Trainer(options)
     trainer.bootstrap(4)
-    one = trainer.images()[:1]
-    trainer.images = lambda: one
-    trainer.base_steps = lambda batch: torch.full((batch,), 30)
+    one = trainer.images()[0][:1]
+    trainer.images = lambda: (one, trainer.step % 2 == 1)
+    trainer.base_steps = lambda images, coarse: torch.full((len(images),), 30)
     before = lagrangian(trainer, one)
     assert all(np.isfinite(trainer.train_step()) for _ in range(50))
     assert lagrangian(trainer, one) < 0.97 * before
+
+
+def test_a_model_grows(options: Options, tmp_path: Path) -> None:
+    """From a file whose filters lack inputs and layers, a model begins that does what the file's model does."""
+    small = Trainer(options)
+    small.bootstrap(2)
+    for _ in range(2):
+        small.train_step()
+    path = export(small.average, small.statistics.tables(), tmp_path, TOY)
+    tensors = load_file(path)
+    for name in ("coarse_filter", "fine_filter"):  # take away the last inputs and the last layer
+        weight = tensors.pop(f"network.{name}.enter.weight")
+        tensors[f"network.{name}.enter.weight"] = weight[:, :-8].contiguous()
+        for kind in ("weight", "bias"):
+            del tensors[f"network.{name}.layers.1.{kind}"]
+    save_file(tensors, path)
+    grown = Trainer(options)
+    grown.start_from(path)
+    given = [torch.rand(1, 3, 20, 20) * 255 for _ in range(2)]
+    step, answers = torch.tensor([45.0]), []
+    with torch.no_grad():
+        for edges in (0.0, 1.0):  # what it does not know yet must not matter
+            places = torch.cat([torch.full((1, 1, 20, 20), 0.5), torch.full((1, 2, 20, 20), edges)], dim=1)
+            answers.append(grown.model.finish(*given, places, step, FULL)[0])
+        assert torch.equal(*answers)
+        assert not torch.allclose(answers[0], given[0], atol=0.01)
+    empty = {"tables.order": tensors["tables.order"]}
+    save_file(empty, path)
+    with pytest.raises(ValueError, match="no weight of"):
+        Trainer(options).start_from(path)
+
+
+def test_coarse_batches_end_below_full_resolution(options: Options) -> None:
+    trainer = Trainer(options)
+    images = torch.rand(2, 3, 40, 64) * 255
+    steps, statistics = torch.full((2,), 30), trainer.statistics
+    results = list(run_passes(trainer.model, images, steps, statistics, 0.08, coarse=True))
+    plan = passes(64, 40, TOY)
+    assert [r.step for r in results] == below_full(plan) == plan[:3]
+    assert results[-1].picture.shape == (2, 3, 20, 32)
+    assert all(r.ahead is not None for r in results)  # full resolution is what the last one looks ahead to
+
+
+def test_steps_across_tile_borders_are_found() -> None:
+    tiling, error = Tiling(Level(20, 9, 8)), torch.zeros(2, 3, 9, 20)
+    assert torch.all(across_edges(error + 5, tiling) == 0)
+    error[0, :, :, 7:] += 2.0  # between columns 6 and 7: the border of the tiles of 7, 7 and 6 px
+    error[0, 1, 5:] += 1.0  # rows of 5 and 4 px
+    error[1, :, :, 3:] += 9.0  # inside of a tile
+    wanted = torch.tensor([(3 * 9 * 2.0**2 + 20) / (3 * 9 * 20), 0.0])
+    torch.testing.assert_close(across_edges(error, tiling), wanted)
 
 
 # -- data --------------------------------------------------------------------------------------------------------
@@ -217,18 +275,21 @@ def test_sources_are_found_in_tars_and_folders(data: Path, tmp_path: Path) -> No
 
 
 def test_batches_are_the_same_for_the_same_seed(data: Path) -> None:
-    batches = [Batches(data / "train", 2 * 64 * 64, (64, 128), seed) for seed in (1, 1, 2)]
-    first, again, other = ([b.next() for _ in range(4)] for b in batches)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    batches = [Batches(data / "train", 2 * 64 * 64, (64, 128), (40, 90), seed) for seed in (1, 1, 2)]
+    first, again, other = ([b.next() for _ in range(8)] for b in batches)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, other, strict=True))
+    assert [b.coarse for b in first] == 4 * [False, True]
     for batch in first + other:
-        assert batch.dtype == np.uint8 and batch.shape[-1] == 3 and max(batch.shape[1:3]) in (64, 128)
+        assert batch.pixels.dtype == np.uint8 and batch.pixels.shape[-1] == 3
+        side = max(batch.pixels.shape[1:3])
+        assert 40 <= side <= 90 if batch.coarse else side in (64, 128)
 
 
 def test_an_unreadable_photo_reaches_the_training_thread(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no picture")
     with pytest.raises(OSError, match="cannot identify"):
-        Batches(tmp_path, 4096, (64,), 0).next()
+        Batches(tmp_path, 4096, (64,), (64, 64), 0).next()
 
 
 def test_crops_have_the_size_asked_for() -> None:

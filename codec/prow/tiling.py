@@ -33,10 +33,16 @@ class Tiling:
         return sheet[:, :, self.row_of][..., self.column_of]
 
     def spread(self, per_tile: Tensor) -> Tensor:
-        """One number a tile [B * tiles] -> a picture [B, 1, H, W]."""
+        """One number a tile [B * tiles] -> pictures [B, 3, H, W]: that number, and where tiles begin and end.
+
+        The second is 1 in the first and -1 in the last column of each tile, else 0; the third the same for rows.
+        """
         t = self.level.tile
         grid = per_tile.view(-1, 1, len(self.rows), len(self.columns))
-        return grid[:, :, self.row_of // t][..., self.column_of // t]
+        picture = grid[:, :, self.row_of // t][..., self.column_of // t]
+        across, down = (_edges(n, picture) for n in (self.level.columns, self.level.rows))
+        edges = torch.stack([across[None].expand(len(down), -1), down[:, None].expand(-1, len(across))])
+        return torch.cat([picture, edges[None].expand(len(picture), -1, -1, -1)], dim=1)
 
 
 def _indices(lengths: list[int], tile: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -45,6 +51,15 @@ def _indices(lengths: list[int], tile: int, device: torch.device | str) -> tuple
     places = torch.minimum(torch.arange(tile)[None], torch.tensor(lengths)[:, None] - 1)
     back = torch.cat([torch.arange(n) + i * tile for i, n in enumerate(lengths)])
     return (starts[:, None] + places).to(device), back.to(device)
+
+
+def _edges(lengths: list[int], like: Tensor) -> Tensor:
+    """[sum of lengths]: 1 at the first, -1 at the last place of each part."""
+    ends = torch.tensor(lengths).cumsum(0)
+    edges = torch.zeros(int(ends[-1]))
+    edges[torch.cat([torch.zeros(1, dtype=ends.dtype), ends[:-1]])] += 1
+    edges[ends - 1] -= 1
+    return edges.to(like)
 
 
 def halve(picture: Tensor) -> Tensor:

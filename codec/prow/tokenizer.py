@@ -193,7 +193,7 @@ class LoopFilter(nn.Module):
         super().__init__()
         # px on each side that a 2x2 cell of the output can see: the convolutions, then the local mean
         self.reach = 2 * (sum(dilations) + 2) + 4
-        self.enter = nn.Conv2d(4 * 10, width, 3, padding=1, padding_mode="replicate")
+        self.enter = nn.Conv2d(4 * 12, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
         self.layers = nn.ModuleList(self._zero_conv(width, width, d) for d in dilations)
         self.leave = self._zero_conv(width, 4 * 3)
@@ -214,7 +214,8 @@ class LoopFilter(nn.Module):
         """A level improved, and what to add to it when it is doubled.
 
         Args:
-            picture, context: [B, 3, H, W]. received: [B, 1, H, W], share of tokens. scale: [B].
+            picture, context: [B, 3, H, W]. received: [B, 3, H, W], share of tokens and tile edges (`Tiling.spread`).
+            scale: [B].
 
         Returns:
             [B, 3, H, W]; [B, 3, 2 H, 2 W] (one more row or column of cells where H or W is odd), or None.

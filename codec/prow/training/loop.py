@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..config import MIDDLE, REFINE, START, Config
+from ..config import MIDDLE, REFINE, START
 from ..geometry import Pass, passes
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
 from ..tokenizer import Tokenizer, step_tensor
 from .statistics import Statistics
+
+SEAMS = 0.5  # weight of the squared error of a difference across a tile border, beside that of a value
 
 
 @dataclasses.dataclass
@@ -36,10 +38,9 @@ class Drop:
     last_pass: Tensor
 
     @classmethod
-    def draw(cls, batch: int, count: int, device: torch.device) -> Drop:
+    def draw(cls, batch: int, count: int, device: torch.device, *, whole: float = 0.75) -> Drop:
         ends = torch.randint(0, count, (batch,), device=device)
-        whole = torch.rand(batch, device=device) < 0.75
-        return cls(torch.where(whole, count, ends))
+        return cls(torch.where(torch.rand(batch, device=device) < whole, count, ends))
 
     def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
         """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing after it."""
@@ -68,13 +69,15 @@ def run_passes(
 ) -> Iterator[Result]:
     """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
 
-    With `coarse` the images are taken for the second-finest level of pictures of twice the size, and end there:
-    that trains the levels that matter in small files on as many pixels as full resolution gets.
+    With `coarse` the passes end below full resolution, which is only what the last of them looks ahead to: that trains
+    the levels that matter in small files.
     """
     config = model.config
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
-    plan = plan_of(images.shape[-1], images.shape[-2], config, coarse=coarse)
+    plan = passes(images.shape[-1], images.shape[-2], config)
     targets = pyramid(images, sum(p.kind != REFINE for p in plan))
+    if coarse:
+        plan = below_full(plan)
     picture, ahead = torch.full_like(targets[0], 128.0), None
     for index, step in enumerate(plan):
         if step.kind == REFINE and not refine:
@@ -84,18 +87,16 @@ def run_passes(
         following = targets[index + 1] if index + 1 < len(targets) else None
         grid = (base - step.shift).clamp(min=0)  # [B]
         result = _run_pass(model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends)
-        share = step.level.width * step.level.height / (images.shape[-1] * images.shape[-2])
+        share = step.level.width * step.level.height / (plan[-1].level.width * plan[-1].level.height)
         result.loss = result.loss * share**0.5  # the gradient of a small level is noisier, by as much
         yield result
         picture = result.picture.detach()
         ahead = None if result.ahead is None else result.ahead.detach()
 
 
-def plan_of(width: int, height: int, config: Config, *, coarse: bool) -> list[Pass]:
-    """The passes of images of a size; if `coarse`, those of pictures of twice the size below full resolution."""
-    if not coarse:
-        return passes(width, height, config)
-    return [p for p in passes(2 * width, 2 * height, config) if p.kind in (START, MIDDLE)]
+def below_full(plan: list[Pass]) -> list[Pass]:
+    """The passes below full resolution."""
+    return [p for p in plan if p.kind in (START, MIDDLE)]
 
 
 def _run_pass(
@@ -147,7 +148,8 @@ def _run_pass(
     relaxed = (costs.bits(ratios) * moves).view(batch, -1).sum(1)
     per_pixel = 3 * step.level.width * step.level.height
     weight = 1 / (error.detach() / delta.square() + 0.05)
-    loss = (weight * (error / delta.square() + kappa * relaxed / per_pixel)).mean()
+    seams = SEAMS * across_edges(picture - target, tiling) / delta.square()
+    loss = (weight * (error / delta.square() + seams + kappa * relaxed / per_pixel)).mean()
     if ahead is not None and following is not None:
         guess = double(picture, ahead, following.shape[-1], following.shape[-2])
         missed = (guess - following).square().mean((1, 2, 3)) / delta.square()
@@ -156,6 +158,15 @@ def _run_pass(
     flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)
     bits = ((costs.bits(values) * sent).sum(1) + flags).view(batch, -1).sum(1)
     return Result(step, error.detach(), bits.detach(), loss, picture, ahead)
+
+
+def across_edges(error: Tensor, tiling: Tiling) -> Tensor:
+    """Squares of how much an error [B, 3, H, W] changes from tile to tile, summed, per value: [B]."""
+    columns, rows = (
+        torch.tensor(n, device=error.device).cumsum(0)[:-1] for n in (tiling.level.columns, tiling.level.rows)
+    )
+    across, down = error[..., columns] - error[..., columns - 1], error[..., rows, :] - error[..., rows - 1, :]
+    return (across.square().sum((1, 2, 3)) + down.square().sum((1, 2, 3))) / error[0].numel()
 
 
 def ends_of(exists: Tensor, ends: Tensor) -> Tensor:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import os
 import time
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from ..config import CONFIGS, Config
+from ..geometry import passes
 from ..quantise import Costs
 from ..tokenizer import Tokenizer
 from . import loop
@@ -31,6 +34,7 @@ class Options:
     minutes: float
     pixels: int = 4 * 128 * 128  # px a batch
     sides: tuple[int, ...] = (64, 128, 128, 128, 256)
+    coarse_sides: tuple[int, int] = (48, 400)
     rate: float = 2e-3
     kappa: float = 0.08
     average: float = 0.999  # EMA of the weights
@@ -56,7 +60,7 @@ class Trainer:
         self.optimiser = (
             torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001) if groups else None
         )
-        self.batches = Batches(options.data, options.pixels, options.sides, options.seed)
+        self.batches = Batches(options.data, options.pixels, options.sides, options.coarse_sides, options.seed)
 
     @staticmethod
     def _groups(model: nn.Module) -> list[dict]:
@@ -101,24 +105,37 @@ class Trainer:
 
     # -- training ------------------------------------------------------------------------------------------------
 
-    def images(self) -> Tensor:
-        batch = torch.from_numpy(self.batches.next().copy()).to(self.device)
-        return batch.permute(0, 3, 1, 2).float()
+    def images(self) -> tuple[Tensor, bool]:
+        """The next batch, [B, 3, H, W], and whether it is a coarse one."""
+        batch = self.batches.next()
+        pixels = torch.from_numpy(batch.pixels.copy()).to(self.device)
+        return pixels.permute(0, 3, 1, 2).float(), batch.coarse
 
-    def base_steps(self, batch: int) -> Tensor:
-        """Base steps, mostly 45 to 2,048 grey levels: a small picture stands for the coarse levels of a large one."""
-        common = torch.randint(30, 53, (batch,), device=self.device)
-        rare = torch.randint(8, 58, (batch,), device=self.device)
-        return torch.where(torch.rand(batch, device=self.device) < 0.85, common, rare)
+    def base_steps(self, images: Tensor, *, coarse: bool) -> Tensor:
+        """Base steps [B]: mostly 32 to 1,024 grey levels; in a coarse batch those that files of a few hundred to a few
+        thousand bytes use at this level of a picture of 768 px, mostly."""
+        count = len(images)
+        low, high = (28, 49) if not coarse else (32, 53)
+        common = torch.randint(low, high, (count,), device=self.device)
+        if coarse:
+            octaves = math.log2(768 / max(images.shape[-2:]))
+            common = (common - round(self.config.octave_shift * octaves)).clamp(min=8)
+        rare = torch.randint(8, 58, (count,), device=self.device)
+        return torch.where(torch.rand(count, device=self.device) < 0.85, common, rare)
 
     def start_from(self, path: Path) -> None:
         """Take order of coefficients and weights from a model file, to train it further.
 
-        Only weights of the same name and shape are taken, so that a model can grow; the others start anew.
+        A model can grow: weights that the file lacks or has in other shapes start anew, but for convolutions that now
+        have more inputs, whose weights for these start at zero.
         """
         tensors = load_tensors(path.read_bytes())
         old = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
         own = self.model.state_dict()
+        for name in old.keys() & own.keys():
+            more = own[name].shape[1] - old[name].shape[1] if own[name].dim() == old[name].dim() == 4 else 0
+            if more > 0:
+                old[name] = F.pad(old[name], (0, 0, 0, 0, 0, more))
         fitting = {k: v for k, v in old.items() if k in own and v.shape == own[k].shape}
         if not fitting:
             raise ValueError(f"no weight of {path} fits config {self.config.name}, wanted a model of the same sizes")
@@ -136,10 +153,7 @@ class Trainer:
             if order:
                 self.statistics.order.copy_(energy.argsort(1, descending=True))
             for _ in range(batches):
-                images = self.images()
-                for _result in loop.run_passes(linear, images, self.base_steps(len(images)), self.statistics, 0.08):
-                    pass
-                self.statistics.refresh()
+                self._measure(linear, 0.08)
 
     def _add_energy(self, linear: Tokenizer, energy: Tensor) -> None:
         """Adds to [kinds, K] each coefficient's mean energy in squared steps, none counting for more than 4."""
@@ -148,19 +162,28 @@ class Trainer:
             def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
                 energy[kind] += values.square().clamp(max=4).mean(0)
 
-        images = self.images()
-        recorder = Recorder(self.config)
-        for _result in loop.run_passes(linear, images, self.base_steps(len(images)), recorder, 0.05):  # type: ignore[arg-type]
+        images, coarse = self.images()
+        base, recorder = self.base_steps(images, coarse=coarse), Recorder(self.config)
+        for _result in loop.run_passes(linear, images, base, recorder, 0.05, coarse=coarse):  # type: ignore[arg-type]
             pass
+
+    @torch.no_grad()
+    def _measure(self, model: Tokenizer, kappa: float) -> None:
+        """One batch through a model for the statistics alone."""
+        images, coarse = self.images()
+        base = self.base_steps(images, coarse=coarse)
+        for _result in loop.run_passes(model, images, base, self.statistics, kappa, coarse=coarse):
+            pass
+        self.statistics.refresh()
 
     def train_step(self) -> float:
         """One batch through all passes; returns the mean loss of a pass."""
         assert self.optimiser is not None
-        images = self.images()
-        coarse, refine = self.step % 2 == 1, self.step % 8 == 0
-        base = self.base_steps(len(images)) + (self.config.octave_shift if coarse else 0)
-        count = len(loop.plan_of(images.shape[-1], images.shape[-2], self.config, coarse=coarse))
-        drop = loop.Drop.draw(len(images), count, self.device)
+        images, coarse = self.images()
+        base, refine = self.base_steps(images, coarse=coarse), self.step % 8 == 0
+        plan = passes(images.shape[-1], images.shape[-2], self.config)
+        count = len(loop.below_full(plan) if coarse else plan)
+        drop = loop.Drop.draw(len(images), count, self.device, whole=0.6 if coarse else 0.75)
         losses = []
         self.statistics.decay(0.998)
         kappa = self.options.kappa
@@ -195,14 +218,8 @@ class Trainer:
         """Fresh statistics of the averaged weights, without drop: what the tables are made of."""
         self.statistics.decay(0.05)
         until = time.monotonic() + 60 * minutes
-        with torch.no_grad():
-            while time.monotonic() < until:
-                images = self.images()
-                for _result in loop.run_passes(
-                    self.average, images, self.base_steps(len(images)), self.statistics, self.options.kappa
-                ):
-                    pass
-                self.statistics.refresh()
+        while time.monotonic() < until:
+            self._measure(self.average, self.options.kappa)
 
 
 class GenericPrices:
