@@ -153,13 +153,19 @@ def measure(codec: codecs.Codec, budget: int, names: Sequence[str], scores: Scor
     return point | ({name: _best(files, name, scores) for name in names} if files else {})
 
 
-def _best(files: list[codecs.Coded], name: str, scores: Scores) -> dict[str, Any]:
-    """-> the best value of a metric among files, and what is to be known of the file that has it."""
+def best_file(files: list[codecs.Coded], name: str, scores: Scores) -> tuple[codecs.Coded, float | None]:
+    """-> the file that is best in a metric, and its value; the first one where the metric is not defined."""
     best, value = files[0], scores.of(name, files[0].image)
     for coded in files[1:]:
         other = scores.of(name, coded.image)
         if other is not None and (value is None or METRICS[name].is_better(other, value)):
             best, value = coded, other
+    return best, value
+
+
+def _best(files: list[codecs.Coded], name: str, scores: Scores) -> dict[str, Any]:
+    """-> the best value of a metric among files, and what is to be known of the file that has it."""
+    best, value = best_file(files, name, scores)
     return {
         "value": None if value is None else round(value, METRICS[name].kept),
         "bytes": len(best.data),
@@ -256,8 +262,8 @@ def collect(
         "corpus": {"name": corpus, "images": len(pictures), "sha256": digest},
         "budgets": budgets,
         "metrics": list(names),
-        "commit": _commit(),
-        "versions": _versions(),
+        "commit": commit(),
+        "versions": versions(),
         "codecs": {},
         "summary": {},
         "comparison": {},
@@ -282,22 +288,23 @@ def _part(point: Point, names: Sequence[str]) -> Point:
     return {key: point[key] for key in ("budget", "reached", *names) if key in point}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """-> the versions of Python and of the packages at work, and the kind of machine."""
     measured_with = [metric.package for metric in METRICS.values() if metric.package]
     found = {name: codecs.version_of(name) for name in ("prow", "numpy", "torch", *measured_with)}
     return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """-> the commit of this checkout, with "+changes" if files differ from it; None outside of git."""
     here = Path(__file__).parent
     try:
         git = functools.partial(subprocess.run, cwd=here, capture_output=True, text=True, check=True)
-        commit = git(["git", "rev-parse", "--verify", "HEAD"]).stdout.strip()
+        found = git(["git", "rev-parse", "--verify", "HEAD"]).stdout.strip()
         changed = git(["git", "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+changes" if changed else "")
+    return found + ("+changes" if changed else "")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -242,4 +242,4 @@ def test_tables() -> None:
     ]
     bd_rate = {"percent": -12.34, "budgets": budgets, "overlap": 0.5}
     results["comparison"]["prow"]["jpeg-scaled"]["psnr"]["bd_rate"] = bd_rate
-    assert tables.bd_table(results, "prow").splitlines()[2].endswith("|  -12.3 % |")
+    assert tables.markdown(tables.bd_rows(results, "prow")).splitlines()[2].endswith("|  -12.3 % |")

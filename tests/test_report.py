@@ -1,0 +1,351 @@
+"""The report page: one file that holds all it shows, made of results that are checked first, and its sliders."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prow.errors import ProwError
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+pytest.importorskip("bjontegaard")
+
+from benchmarks import gallery, report, results_file, summary  # noqa: E402
+
+BUDGETS = [100, 400, 1600]
+OPTIONS = ("--codecs", "anchor,webp,webp-scaled", "--budgets", "40,300", "--cuts", "32,80,200", "--model", "anchor")
+CHROMIUM = shutil.which("chromium")
+
+# Run in the page after its own script: moves the sliders, changes a choice, writes down what is seen.
+PROBE = """
+(async () => {
+  const at = (id) => document.getElementById(id), seen = {};
+  const move = (id, value, kind) => { at(id).value = value; at(id).dispatchEvent(new Event(kind)); };
+  const picture = async (id) => {
+    const image = at(id).querySelector("img");
+    await image.decode();
+    return [image.naturalWidth, image.src.length];
+  };
+  const box = () => at("stage").getBoundingClientRect();
+  const edge = () => Math.round(at("stage").querySelector(".divider").getBoundingClientRect().left + 1 - box().left);
+  const split = (percent) => {
+    move("split", percent, "input");
+    return [edge(), getComputedStyle(at("left")).clipPath];
+  };
+  seen.width = box().width;
+  seen.split = [split("25"), split("75")];
+  move("budget", "300", "change");
+  seen.left = [at("left-caption").innerText, await picture("left")];
+  move("left-codec", "webp", "change");
+  move("budget", "40", "change");
+  seen.none = [at("left-caption").innerText, at("left").className, at("left").innerText];
+  seen.walk = [];
+  for (const value of ["0", "2"]) {
+    move("cut", value, "input");
+    seen.walk.push([at("walk-caption").innerText, await picture("walked")]);
+  }
+  const handle = new PointerEvent("pointerdown", { clientX: box().left + box().width / 10, pointerId: 1 });
+  at("stage").setPointerCapture = () => {}; // there is no such pointer
+  at("stage").dispatchEvent(handle);
+  seen.dragged = at("split").value;
+  const pre = document.createElement("pre");
+  pre.id = "seen";
+  pre.textContent = JSON.stringify(seen);
+  document.body.append(pre);
+})();
+"""
+
+
+def points(value: float, reached: int = 2) -> list[summary.Point]:
+    """Points of two images, of which the first `reached` have this value; their bytes grow with it."""
+    point = {"reached": True, "psnr": {"value": value, "bytes": round(4 * value**2)}}
+    return [point] * reached + [{"reached": False}] * (2 - reached)
+
+
+def tiny_results() -> dict:
+    """Results of two images by three codecs; one of them reaches only the largest budget, and for one image."""
+    found = {
+        "prow": {b: points(20 + i) for i, b in enumerate(BUDGETS)},
+        "webp": {b: points(24, int(b == BUDGETS[-1])) for b in BUDGETS},
+        "webp-scaled": {b: points(19.5 + i) for i, b in enumerate(BUDGETS)},
+    }
+    return {
+        "schema": 2,
+        "corpus": {"name": "<tiny>", "images": 2, "sha256": "c0" * 32},
+        "budgets": BUDGETS,
+        "metrics": ["psnr"],
+        "commit": "abc123",
+        "versions": {"python": "3.11.0"},
+        "codecs": {
+            "prow": {"model": "prow-small", "sha256": "5e" * 32, "versions": {"torch": "2.6"}},
+            "webp": {"format": "WEBP", "options": [{"method": 6}], "factors": [1]},
+            "webp-scaled": {"format": "WEBP", "options": [{"method": 6}], "factors": [1, 2]},
+        },
+        "summary": {c: {str(b): summary.summarise(found[c][b], ["psnr"]) for b in BUDGETS} for c in found},
+        "comparison": summary.compare(found, BUDGETS, ["psnr"]),
+        "records": [],
+    }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]) -> Path:
+    """A folder with results in rd.json and one drawn image of 72 x 56 px in data."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "rd.json").write_text(json.dumps(tiny_results()))
+    (folder / "data").mkdir()
+    Image.fromarray(draw(72, 56)).save(folder / "data" / "drawing.png")
+    return folder
+
+
+def make(files: Path, out: Path, *options: str) -> str:
+    report.main([str(files / "rd.json"), "--data", str(files / "data"), "--out", str(out), *(options or OPTIONS)])
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(files: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("page") / "new" / "page.html"
+    found = make(files, out)
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+    return found
+
+
+def data_of(page: str) -> dict:
+    """What the page's script reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def decoded(uri: str) -> np.ndarray:
+    """-> the picture [H, W, 3] in a data URI."""
+    kind, _, text = uri.partition(",")
+    assert kind == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text, validate=True))).convert("RGB"))
+
+
+class Loads(HTMLParser):
+    """Collects what a page refers to: links within it apart, nothing may be left."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [
+            (tag, name, value)
+            for name, value in attrs
+            if name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster")
+            if not (value or "").startswith("#")
+        ]
+
+
+def test_page_is_one_file(page: str) -> None:
+    assert page.startswith("<!doctype html>")
+    assert "://" not in page  # not even a namespace
+    assert Loads(page).found == []
+    assert not re.search(r"@import|\burl\((?!#)|\bfetch\(|XMLHttpRequest|\bimport\b.*from", page)
+    assert "default-src 'none'" in page
+
+
+def test_page_holds_results(page: str) -> None:
+    assert page.count("<svg") == 1 and "currentColor" in page
+    assert "Results: &lt;tiny&gt;, 2 images<" in page
+    for text in ("c0" * 32, "5e" * 32, "abc123", "prow-small", "method 6", "rd.json"):
+        assert f">{text}<" in page
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+    assert ["webp", "-", "-", "24.00 (1)"] in cells
+    assert ["webp, best downscale", *(f"{v}.50\n{v}.50 to {v}.50" for v in (19, 20, 21))] in cells
+    assert ["than webp, best downscale", "100", "100", "100"] in cells
+    assert any(row[0] == "against webp, best downscale" and re.fullmatch(r"-\d+\.\d %", row[1]) for row in cells)
+
+
+def test_page_holds_pictures_as_they_were_decoded(page: str, files: Path) -> None:
+    found = data_of(page)
+    pixels = np.asarray(Image.open(files / "data" / "drawing.png"))
+    (image,) = found["images"]
+    assert (image["name"], image["width"], image["height"], image["reduced"]) == ("drawing.png", 72, 56, "")
+    assert np.array_equal(decoded(found["pictures"][image["original"]]), pixels)
+    assert [codec["label"] for codec in found["codecs"]] == ["anchor", "webp", "webp, best downscale"]
+    assert list(image["shots"]) == ["anchor", "webp", "webp-scaled"]
+    assert image["shots"]["webp"]["40"] is None
+    for coder in gallery.find_codecs(["anchor", "webp-scaled"]):
+        shot = image["shots"][coder.name]["300"]
+        coded = {file.image.tobytes(): file for file in coder.code(pixels, 300)}[
+            decoded(found["pictures"][shot["picture"]]).tobytes()
+        ]
+        assert shot["bytes"] == len(coded.data) <= 300
+        assert re.match(r"PSNR \d\d\.\d\d dB", shot["notes"])
+        assert "factor" not in coded.setting or (coded.setting["factor"] > 1) == ("downscaled by" in shot["notes"])
+    assert "lossless WebP" in page and "at least" not in page
+    assert "made the pictures of: webp; webp, best downscale." in page  # the results' settings are not today's
+
+
+def test_page_walks_through_one_file(page: str, files: Path) -> None:
+    import prow
+
+    found = data_of(page)
+    walk = found["walk"]
+    file = prow.encode(files / "data" / "drawing.png", bytes=200, model="anchor")
+    assert walk["bytes"] == len(file) <= 200
+    assert [step["bytes"] for step in walk["steps"]] == [32, 80, len(file)]
+    for step in walk["steps"]:
+        wanted = np.asarray(prow.decode(file[: step["bytes"]]))
+        assert np.array_equal(decoded(found["pictures"][step["picture"]]), wanted)
+    used = [found["images"][0]["original"], *(step["picture"] for step in walk["steps"])]
+    used += [s["picture"] for shots in found["images"][0]["shots"].values() for s in shots.values() if s]
+    assert sorted(set(used)) == list(range(len(found["pictures"])))  # no picture twice, none for nothing
+
+
+def test_choices_come_from_the_results(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.default_codecs(tiny_results()) == ["prow", "webp-scaled"]
+    assert report.default_budgets(tiny_results()) == [100, 1600]
+    found = make(files, tmp_path / "page.html", "--codecs", "jpeg-scaled", "--cuts", "none", "--max-side", "36")
+    data = data_of(found)
+    assert data["budgets"] == [100, 1600] and data["walk"] is None
+    assert (data["images"][0]["width"], data["images"][0]["height"]) == (36, 28)
+    assert data["images"][0]["reduced"] == "shrunk from 72 x 56 px"
+    assert 'id="walk"' not in found
+
+
+def test_pictures_that_do_not_fit_are_packed_smaller(draw: Callable[..., np.ndarray]) -> None:
+    album = gallery.Album()
+    assert [album.add(draw(64, 48, seed)) for seed in (0, 1, 0)] == [0, 1, 0]
+    uris, how = album.pack(1_000_000)
+    assert how.startswith("lossless") and len(uris) == 2
+    smaller, how = album.pack(sum(map(len, uris)) - 1)
+    assert re.match(r"WebP of quality \d\d, which alters them: at least \d\d\.\d dB", how)
+    assert sum(map(len, smaller)) < sum(map(len, uris))
+    with pytest.raises(gallery.GalleryError, match="2 pictures take more than 500 bytes even as WebP of quality 90"):
+        album.pack(500)
+
+
+def broken(change: Callable[[dict], object]) -> str:
+    results = copy.deepcopy(tiny_results())
+    change(results)
+    return json.dumps(results)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file or directory, wanted a results file of benchmarks.rd"),
+        ("{", "not JSON"),
+        ("[]", r"the file is list '\[\]', wanted dict"),
+        ("{}", "the file has no 'schema'"),
+        (broken(lambda r: r.update(schema=1)), "schema is 1, wanted 2"),
+        (broken(lambda r: r.update(budgets=[])), "budgets is empty"),
+        (broken(lambda r: r.update(budgets=[100, True])), "an entry of budgets is bool 'True', wanted int"),
+        (broken(lambda r: r.update(metrics=["lpips"])), "metric 'lpips' is unknown, wanted some of psnr"),
+        (broken(lambda r: r["corpus"].pop("sha256")), "corpus has no 'sha256'"),
+        (broken(lambda r: r["summary"].pop("webp")), "summary has no 'webp'"),
+        (broken(lambda r: r["summary"]["webp"].pop("400")), "summary.webp has budgets .*wanted those of"),
+        (
+            broken(lambda r: r["summary"]["prow"]["400"]["psnr"].update(mean="high")),
+            "summary.prow.400.psnr.mean is str 'high', wanted int or float or null",
+        ),
+        (broken(lambda r: r["summary"]["prow"]["400"]["psnr"].update(low=None)), "a mean without an interval"),
+        (
+            broken(lambda r: r["comparison"]["prow"]["webp"]["psnr"]["wins"].pop("100")),
+            "comparison.prow.webp.psnr.wins has no '100'",
+        ),
+    ],
+)
+def test_bad_results_are_refused(text: str | None, message: str, files: Path, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "rd.json").write_text(text)
+    with pytest.raises(results_file.ResultsError, match=message):
+        results_file.load(tmp_path / "rd.json")
+    out = tmp_path / "out" / "page.html"
+    with pytest.raises(SystemExit, match=f"report: .*rd.json: .*{message}"):
+        report.main([str(tmp_path / "rd.json"), "--data", str(files / "data"), "--out", str(out), *OPTIONS])
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--codecs", "webp,gif"], "report: unknown codec 'gif': wanted some of prow, prow-bare"),
+        (["--codecs", "anchor-scaled"], "report: unknown codec 'anchor-scaled'"),
+        (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers above 0"),
+        (["--cuts", "8,100"], "--cuts has 8: must be 32 or more"),
+        (["--images", "0"], "--images and --max-side must be 1 or more"),
+        (["--model", "nobody"], "unknown model 'nobody': wanted one of default, "),
+        (["--data", "nowhere"], "no images in nowhere: wanted files ending in .png"),
+        (["--out", "."], "report: . is a folder, wanted the name of a file"),
+        (["--codecs", "webp-scaled", "--cuts", "none", "--max-mb", "0.0001"], "pictures take more than 100 bytes"),
+    ],
+)
+def test_bad_options(options: list[str], message: str, files: Path, tmp_path: Path, capsys) -> None:
+    base = [str(files / "rd.json"), "--data", str(files / "data"), "--out", str(tmp_path / "page.html")]
+    with pytest.raises(SystemExit) as stopped:
+        report.main([*base, *options])
+    assert message in f"{stopped.value} {capsys.readouterr().err}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_leaves_the_old_page(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "page.html"
+    out.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(report.os, "replace", fail)
+        report.write(out, "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", "old")]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ProwError("no")
+
+    monkeypatch.setattr(gallery.prow, "encode", refuse)
+    with pytest.raises(SystemExit, match="report: no"):
+        make(files, out, "--codecs", "webp-scaled", "--budgets", "300")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", "old")]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the page is not tried in a browser")
+def test_sliders_work_in_a_browser(page: str, tmp_path: Path) -> None:
+    probed = tmp_path / "page.html"
+    probed.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [str(CHROMIUM), *options, "--virtual-time-budget=10000", "--dump-dom", probed.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
+    assert found, "the page's script stopped, or the probe did"
+    seen = json.loads(html.unescape(found[1]))
+    data = data_of(page)
+    assert seen["width"] == 72
+    assert seen["split"] == [[18, "inset(0px 75% 0px 0px)"], [54, "inset(0px 25% 0px 0px)"]]
+    shot = data["images"][0]["shots"]["anchor"]["300"]
+    assert seen["left"] == [
+        f"anchor: {shot['bytes']} bytes\n{shot['notes']}",
+        [72, len(data["pictures"][shot["picture"]])],
+    ]
+    assert seen["none"][0] == "webp: -\nnot possible in 40 bytes"
+    assert seen["none"][1:] == ["layer none", "webp cannot code this image in 40 bytes"]
+    steps = data["walk"]["steps"]
+    assert seen["walk"] == [
+        [
+            f"the first {s['bytes']} of {data['walk']['bytes']} bytes\n{s['notes']}",
+            [72, len(data["pictures"][s["picture"]])],
+        ]
+        for s in (steps[0], steps[2])
+    ]
+    assert seen["dragged"] == "10"
