@@ -102,6 +102,8 @@ def shrunk(picture: np.ndarray, max_side: int) -> np.ndarray:
 
 def find_codecs(names: Sequence[str]) -> list[codecs.Codec]:
     """-> codecs by name, such as "prow" or "webp-scaled". Raises GalleryError if there is none of a name."""
+    if not names:
+        raise GalleryError("none of the results' codecs can be run here: wanted some, see --codecs")
     found = []
     for name in names:
         family = name.removesuffix("-scaled")

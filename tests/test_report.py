@@ -212,10 +212,14 @@ def test_page_walks_through_one_file(page: str, files: Path) -> None:
     assert sorted(set(used)) == list(range(len(found["pictures"])))  # no picture twice, none for nothing
 
 
-def test_choices_come_from_the_results(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_come_from_the_results(files: Path, tmp_path: Path) -> None:
     assert report.default_codecs(tiny_results()) == ["prow", "webp-scaled"]
+    assert report.default_codecs({"codecs": {"anchor": {}}}) == ["anchor"]
+    assert report.default_codecs({"codecs": {"gif": {}}}) == []
     assert report.default_budgets(tiny_results()) == [100, 1600]
     found = make(files, tmp_path / "page.html", "--codecs", "jpeg-scaled", "--cuts", "none", "--max-side", "36")
+    with pytest.raises(gallery.GalleryError, match="none of the results' codecs can be run here"):
+        gallery.find_codecs([])
     data = data_of(found)
     assert data["budgets"] == [100, 1600] and data["walk"] is None
     assert (data["images"][0]["width"], data["images"][0]["height"]) == (36, 28)
