@@ -27,7 +27,7 @@ def table(results: dict[str, Any], task: str) -> str:
 def difference_table(results: dict[str, Any], task: str, ours: str) -> str:
     """-> by how many percentage points our share is higher than that of each other codec, with intervals."""
     found = results["tasks"][task]
-    rows = [[f"{label(ours)} in {found['title']}, points more", *_budgets(results)]]
+    rows = [[f"points that {label(ours)} has more: {found['title']}", *_budgets(results)]]
     for other, cells in found["comparison"][ours].items():
         shown = (_percent(cell, found["corpus"]["images"], "+") for cell in cells.values())
         rows.append([f"than {label(other)}", *shown])

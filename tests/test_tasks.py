@@ -233,7 +233,7 @@ def test_only_what_is_certain_is_called_a_loss() -> None:
         "prow loses to webp, best downscale in words: 50.0 points at 256 B"
     ]
     assert task_tables.difference_table(results, "words", "prow").splitlines()[2] == (
-        "| than webp, best downscale  | -50.0 [-70.0, -25.0] | -10.0 [-20.0, 10.0] |       - |"
+        "| than webp, best downscale        | -50.0 [-70.0, -25.0] | -10.0 [-20.0, 10.0] |       - |"
     )
     del cells["256"]
     assert "loses to none in words" in task_tables.losses(results, "words", "prow")[0]
