@@ -39,4 +39,5 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "Setting up $(VENV) with $(PYTHON) (once; some minutes) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps cvvdp rapidocr
 	touch $@

@@ -14,6 +14,7 @@ from PIL import Image
 PSNR_OF_EQUALS = 100.0  # dB; stands for infinity, so that means and JSON stay finite
 MS_SSIM_MIN_SIDE = 161  # px; MS-SSIM halves a picture four times and then needs an 11 px window
 SSIMULACRA2_MIN_SIDE = 225  # px; its weights are for six scales, each of 8 px or more, rounded up at each halving
+FILES_ONLY = ("cvvdp", "rapidocr")  # packages whose code is not used: what they depend on is not needed
 
 
 class MissingPackageError(ImportError):
@@ -63,6 +64,17 @@ def st_lpips(wanted: np.ndarray, got: np.ndarray) -> float | None:
     return distance(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
 
 
+def cvvdp(wanted: np.ndarray, got: np.ndarray) -> float | None:
+    """ColorVideoVDP of two pictures [H, W, 3] uint8, in JOD: 10 for equals; None if a side is under 16 px.
+
+    For a full-HD monitor of 24 inches in an office, see cvvdp.py.
+    """
+    _check(wanted, got)
+    from benchmarks.cvvdp import MIN_SIDE, quality
+
+    return quality(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """How two pictures are compared, and how the result is written. `package` is its package on PyPI, if any.
@@ -92,6 +104,7 @@ METRICS = {
     "ms_ssim": Metric("MS-SSIM", 3, 5, True, ms_ssim, "pytorch-msssim"),
     "ssimulacra2": Metric("SSIMULACRA 2", 1, 3, True, ssimulacra2, "ssimulacra2"),
     "st_lpips": Metric("ST-LPIPS", 3, 5, False, st_lpips, "stlpips-pytorch"),
+    "cvvdp": Metric("ColorVideoVDP, JOD", 2, 4, True, cvvdp, "cvvdp"),
 }
 
 
@@ -108,9 +121,10 @@ def locate(package: str, user: str) -> importlib.metadata.Distribution:
     try:
         return importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
+        alone = "--no-deps " if package in FILES_ONLY else ""
         raise MissingPackageError(
             f"{user} needs the package {package}, which is not installed: "
-            f"python -m pip install -c constraints.txt {package}"
+            f"python -m pip install {alone}-c constraints.txt {package}"
         ) from None
 
 

@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -217,12 +217,12 @@ def run(
             if wanted:
                 units.append((family, picture, wanted))
     print(f"{len(families) * len(pictures) - len(units)} results known, {len(units)} to do", file=sys.stderr)
-    for found in _shown(_results(units, jobs), len(units)):
+    for found in shown(results_of(run_unit, units, jobs), len(units)):
         for record in found:
             records.add(record)
 
 
-def _shown(results: Iterator[list[dict[str, Any]]], total: int) -> Iterator[list[dict[str, Any]]]:
+def shown(results: Iterator[list[dict[str, Any]]], total: int) -> Iterator[list[dict[str, Any]]]:
     """-> the same results; shows a bar if stderr is a terminal, else a line per (family, image)."""
     if total and sys.stderr.isatty():
         from rich.console import Console
@@ -235,15 +235,17 @@ def _shown(results: Iterator[list[dict[str, Any]]], total: int) -> Iterator[list
         print(f"{done}/{total} {found[0]['codec']} {found[0]['image']}", file=sys.stderr, flush=True)
 
 
-def _results(units: list[tuple], jobs: int) -> Iterator[list[dict[str, Any]]]:
-    """-> the records of each unit as they get done; in this process if jobs is 1."""
+def results_of(
+    function: Callable[..., list[dict[str, Any]]], units: list[tuple], jobs: int
+) -> Iterator[list[dict[str, Any]]]:
+    """-> the records that a function makes of each unit as they get done; in this process if jobs is 1."""
     if jobs == 1:
-        yield from (run_unit(*unit) for unit in units)
+        yield from (function(*unit) for unit in units)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, which start anew
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(run_unit, *unit) for unit in units]):
+        for future in concurrent.futures.as_completed([pool.submit(function, *unit) for unit in units]):
             yield future.result()
 
 
@@ -256,14 +258,13 @@ def collect(
     corpus: str,
 ) -> dict[str, Any]:
     """-> the whole results: corpus, versions, codecs, summaries, comparisons of prow with others, all records."""
-    digest = hashlib.sha256("".join(f"{p.path.name} {p.sha256}\n" for p in pictures).encode()).hexdigest()
     results: dict[str, Any] = {
         "schema": 2,
-        "corpus": {"name": corpus, "images": len(pictures), "sha256": digest},
+        "corpus": describe(corpus, pictures),
         "budgets": budgets,
         "metrics": list(names),
-        "commit": commit(),
-        "versions": versions(),
+        "commit": checkout(),
+        "versions": versions(metric.package for metric in METRICS.values() if metric.package),
         "codecs": {},
         "summary": {},
         "comparison": {},
@@ -288,14 +289,19 @@ def _part(point: Point, names: Sequence[str]) -> Point:
     return {key: point[key] for key in ("budget", "reached", *names) if key in point}
 
 
-def versions() -> dict[str, str]:
-    """-> the versions of Python and of the packages at work, and the kind of machine."""
-    measured_with = [metric.package for metric in METRICS.values() if metric.package]
-    found = {name: codecs.version_of(name) for name in ("prow", "numpy", "torch", *measured_with)}
+def describe(corpus: str, pictures: list[Picture]) -> dict[str, Any]:
+    """-> name, number and SHA-256 of the pictures of a corpus."""
+    digest = hashlib.sha256("".join(f"{p.path.name} {p.sha256}\n" for p in pictures).encode()).hexdigest()
+    return {"name": corpus, "images": len(pictures), "sha256": digest}
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """-> versions of Python, of what prow runs on and of these packages."""
+    found = {name: codecs.version_of(name) for name in ("prow", "numpy", "torch", *packages)}
     return {"python": platform.python_version(), "machine": platform.machine(), **found}
 
 
-def commit() -> str | None:
+def checkout() -> str | None:
     """-> the commit of this checkout, with "+changes" if files differ from it; None outside of git."""
     here = Path(__file__).parent
     try:

@@ -95,8 +95,8 @@ def show(args: argparse.Namespace, loaded: list[dict[str, Any]], pictures: list[
         "codecs": {codec.name: facts(codec.settings) for codec in coders},
         "differ": [tables.label(name) for name in differences(loaded, coders)],
         "model": next(m for m in prow.models() if m.name == args.model or (args.model == "default" and m.is_default)),
-        "commit": rd.commit(),
-        "versions": rd.versions(),
+        "commit": rd.checkout(),
+        "versions": rd.versions(metric.package for metric in METRICS.values() if metric.package),
     }
 
 

@@ -252,10 +252,10 @@ def test_shipped_records_give_psnr_of_every_classical_codec() -> None:
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     units = [[{"codec": "webp", "image": "a.png"}], [{"codec": "webp", "image": "b.png"}]]
-    assert list(rd._shown(iter(units), 2)) == units
+    assert list(rd.shown(iter(units), 2)) == units
     assert capsys.readouterr().err == "1/2 webp a.png\n2/2 webp b.png\n"
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    assert list(rd._shown(iter(units), 2)) == units
+    assert list(rd.shown(iter(units), 2)) == units
     assert "1/2 webp" not in capsys.readouterr().err
 
 

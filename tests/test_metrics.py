@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
@@ -147,6 +148,90 @@ def test_st_lpips_wants_exactly_its_weights() -> None:
         st_lpips.checked({**weights, "lin9": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"'lin0.model.1.weight' has shape None, wanted \(1, 64, 1, 1\)"):
         st_lpips.checked({n: w for n, w in weights.items() if n != "lin0.model.1.weight"})
+
+
+# -- ColorVideoVDP -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authors_cvvdp(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The package's code; what it imports without need here is replaced for the time of one test."""
+    skip_without("cvvdp")
+    for name in ("scipy", "imageio"):
+        pytest.importorskip(name)
+    wanted: dict[str, dict[str, object]] = {
+        "torchvision": {},
+        "torchvision.transforms": {"GaussianBlur": Blur},
+        "torchvision.ops": {"MLP": torch.nn.Module},
+        "einops": {"rearrange": None, "repeat": None},
+        "einops.layers": {},
+        "einops.layers.torch": {"Rearrange": None},
+        "huggingface_hub": {"hf_hub_download": None},
+        "tqdm": {"tqdm": lambda steps, **_: steps},
+        "ffmpeg": {},
+        "pyexr": {},
+    }
+    for name, attributes in wanted.items():
+        stub = ModuleType(name)
+        vars(stub).update(attributes)
+        monkeypatch.setitem(sys.modules, name, stub)
+    before, path = set(sys.modules), list(sys.path)
+    yield importlib.import_module("pycvvdp")
+    sys.path[:] = path  # the package adds its own folder
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("pycvvdp", "third_party", "interp"):
+            del sys.modules[name]  # made with stubs: of no use to anybody else
+
+
+class Blur:
+    """torchvision's GaussianBlur, of `side` px."""
+
+    def __init__(self, side: int, sigma: float) -> None:
+        line = torch.exp(-0.5 * ((torch.arange(side) - side // 2) / sigma) ** 2)
+        self.kernel = torch.outer(line, line)[None, None] / line.sum() ** 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(x, (self.kernel.shape[-1] // 2,) * 4, "reflect")
+        return torch.nn.functional.conv2d(padded, self.kernel)
+
+
+def test_cvvdp_is_the_authors_own(authors_cvvdp: ModuleType, photo: np.ndarray) -> None:
+    from benchmarks import cvvdp
+
+    theirs = authors_cvvdp.cvvdp(display_name=cvvdp.DISPLAY, device=torch.device("cpu"), quiet=True)
+    assert cvvdp.load().pixels_per_degree == pytest.approx(theirs.pix_per_deg)
+    for i, (height, width) in enumerate([(64, 64), (16, 16), (33, 18), (101, 140), (140, 101), (97, 65)]):
+        wanted = np.ascontiguousarray(photo[20 : 20 + height, 30 : 30 + width])
+        got = noisy(wanted, 2 + 15 * i)
+        with torch.no_grad():
+            found = float(theirs.predict(got, wanted, dim_order="HWC")[0])
+        assert metrics.cvvdp(wanted, got) == pytest.approx(found, abs=1e-4)
+
+
+def test_cvvdp_of_equals_and_of_too_small_pictures(photo: np.ndarray) -> None:
+    skip_without("cvvdp")
+    patch = np.ascontiguousarray(photo[:40, :40])
+    assert metrics.cvvdp(patch, patch) == 10
+    assert metrics.cvvdp(patch[:15], patch[:15]) is None
+    first = metrics.cvvdp(patch, noisy(patch, 30))
+    assert first is not None and first < 10
+    metrics.cvvdp(np.ascontiguousarray(photo[40:80, :40]), patch)  # another original in between
+    assert metrics.cvvdp(patch, noisy(patch, 30)) == first
+
+
+def test_cvvdp_wants_exactly_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without("cvvdp")
+    from benchmarks import cvvdp
+
+    monkeypatch.setitem(cvvdp.SHA256, "display_models.json", "5e" * 32)
+    with pytest.raises(ValueError, match=r"display_models.json has SHA-256 65397972.*, wanted 5e5e5e5e"):
+        cvvdp.read("display_models.json")
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_package_without_need_of_others_is_asked_for_alone() -> None:
+    with pytest.raises(metrics.MissingPackageError, match="pip install --no-deps -c constraints.txt cvvdp$"):
+        metrics.require(["cvvdp"])
 
 
 # -- summary and tables --------------------------------------------------------------------------------------------
