@@ -99,7 +99,9 @@ def prefix_attention_triton(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> 
 
 def _choose_backend(q: Tensor, k: Tensor, v: Tensor) -> str:
     """-> "torch" or "triton", by PROW_BACKEND, else by what the tensors allow."""
-    wanted = os.environ.get("PROW_BACKEND", "").replace("onnx", "")
+    wanted = os.environ.get("PROW_BACKEND", "")
+    if wanted == "onnx":
+        wanted = ""
     if wanted not in ("", "torch", "triton"):
         raise BackendError(f"PROW_BACKEND is {wanted!r}, but the backends are 'torch' and 'triton'")
     if wanted == "torch" or (not wanted and not q.is_cuda):
