@@ -167,10 +167,10 @@ def test_backend_override(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("torch", "triton"):
         path = getattr(module, f"prefix_attention_{name}")
         monkeypatch.setattr(module, path.__name__, lambda *a, path=path, name=name: (taken.append(name), path(*a))[1])
-    for wanted in ("", "torch", "triton"):
+    for wanted in ("", "onnx", "torch", "triton"):
         monkeypatch.setenv("PROW_BACKEND", wanted)
         assert_close(wanted, prefix_attention_naive(*args), prefix_attention(*args), 1e-6)
-    assert taken == ["torch", "torch", "triton"]
+    assert taken == ["torch", "torch", "torch", "triton"]
 
 
 @needs_triton

@@ -180,7 +180,7 @@ def test_a_new_network_is_the_linear_codec(kind: int, tiles: dict[str, Tensor]) 
     new = Tokenizer(TOY).eval()
     linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
     assert not list(linear.parameters())
-    assert linear.reach == 0 < new.reach
+    assert linear.config.reach == 0 < new.config.reach
     for with_network, without in zip(run(new, tiles, kind), run(linear, tiles, kind), strict=True):
         assert torch.equal(with_network, without)
 

@@ -1,4 +1,4 @@
-"""The public functions behind `import prow`. torch is imported by those that touch pixels, and by no other."""
+"""The public functions behind `import prow`. torch is imported by those that need it, and by no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 
-from . import container
+from . import backend, container
 from .config import KIND_NAMES, step_size
 from .container import DEFAULT_MAX_PIXELS
 from .errors import BudgetError, DamagedError, InputError, LimitError, ModelError
@@ -118,7 +118,8 @@ def decode(
     """The picture in a prow file, or in any prefix of one that holds the header.
 
     Args:
-        data: the bytes of a file. device: as in `encode`. strict: False decodes a damaged file all the same.
+        data: the bytes of a file. strict: False decodes a damaged file all the same.
+        device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backend`).
         max_pixels: width * height above this is refused.
 
     Raises:
@@ -139,10 +140,14 @@ def detokenize(tokens: Tokens, *, device: str = "auto") -> Image.Image:
     """The picture that tokens stand for."""
     from PIL import Image
 
+    model = load_by_id(tokens.model_id)
+    if backend.for_decoding(model.config, device) == "onnx":
+        from .onnx_codec import to_image
+
+        return Image.fromarray(to_image(model.onnx.decode(tokens)))
     from .codec import to_image
 
-    codec = _codec(load_by_id(tokens.model_id).config.name, device)
-    return Image.fromarray(to_image(codec.decode(tokens)))
+    return Image.fromarray(to_image(_codec(model.config.name, device).decode(tokens)))
 
 
 def inspect(data: ByteString) -> Info:
@@ -268,6 +273,7 @@ def _check_pixels(width: int, height: int, limit: int) -> None:
 
 
 def _codec(name: str, device: str) -> Codec:
+    backend.wanted()  # so that a wrong name is an error here too
     import torch
 
     from .codec import Codec

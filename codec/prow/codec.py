@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import FULL, REFINE, Config
-from .geometry import Level, Pass, passes
+from .config import FULL, REFINE, UNKNOWN_BASE, Config
+from .geometry import Level, Pass, passes, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
 from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
@@ -133,7 +133,7 @@ class Codec:
                 loop filter, which takes most of the time and changes little there.
         """
         plan = passes(tokens.width, tokens.height, self.config)
-        base = tokens.base if tokens.base is not None else 40
+        base = tokens.base if tokens.base is not None else UNKNOWN_BASE
         (picture, ahead), first = self._start(plan), 0
         if after is not None:
             first = _same_passes(tokens, after)
@@ -213,16 +213,14 @@ class Codec:
         self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int
     ) -> tuple[Tensor, Tensor | None]:
         """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
-        height, reach = picture.shape[-2], self.network.reach
-        strips, ahead = [], []
-        for top in range(0, height, _STRIP):
-            first, end = max(0, top - reach), min(height, top + _STRIP + reach)
-            part, before, share = (t[..., first:end, :] for t in (picture, context, received))
+        finished, ahead = [], []
+        for given, kept in strips(picture.shape[-2], _STRIP, self.config.reach):
+            part, before, share = (t[..., given, :] for t in (picture, context, received))
             out, more = self.network.finish(part, before, share, self._delta(grid, 1), kind)
-            strips.append(out[..., top - first : top - first + _STRIP, :])
+            finished.append(out[..., kept, :])
             if more is not None:
-                ahead.append(more[..., 2 * (top - first) : 2 * (top - first + _STRIP), :])
-        return torch.cat(strips, dim=-2), torch.cat(ahead, dim=-2) if ahead else None
+                ahead.append(more[..., 2 * kept.start : 2 * kept.stop, :])
+        return torch.cat(finished, dim=-2), torch.cat(ahead, dim=-2) if ahead else None
 
     # -- shared --------------------------------------------------------------------------------------------------
 
@@ -240,10 +238,8 @@ class Codec:
     @staticmethod
     def _rows(level: Level) -> list[tuple[tuple[int, int], slice]]:
         """Batches of whole rows of tiles: (first and last row), tiles."""
-        columns, rows = len(level.columns), len(level.rows)
-        batch = max(1, _TILES // columns)
-        cuts = [(r, min(rows, r + batch)) for r in range(0, rows, batch)]
-        return [((a, b), slice(a * columns, b * columns)) for a, b in cuts]
+        columns = len(level.columns)
+        return [((a, b), slice(a * columns, b * columns)) for a, b in level.batches(_TILES)]
 
     def _delta(self, grid: int, count: int) -> Tensor:
         return step_tensor(torch.full((count,), grid, device=self.device))

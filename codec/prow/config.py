@@ -12,6 +12,7 @@ from typing import Any
 STEPS = 64
 STEPS_PER_OCTAVE = 4
 STEP_ORIGIN = 8
+UNKNOWN_BASE = 40  # what a decoder takes that did not even receive the base step
 
 # Kinds of passes: each has its own order of coefficients and its own tables.
 START, MIDDLE, FULL, REFINE = range(4)
@@ -21,6 +22,11 @@ KIND_NAMES = ("start", "middle", "full", "refine")
 def step_size(index: int) -> float:
     """Quantiser step of a grid index: 0.25 to 13,777, in units of an orthonormal coefficient."""
     return 2.0 ** ((index - STEP_ORIGIN) / STEPS_PER_OCTAVE)
+
+
+def filter_reach(dilations: tuple[int, ...]) -> int:
+    """px on each side that a 2x2 cell of a loop filter's output can see: the convolutions, then the local mean."""
+    return 2 * (sum(dilations) + 2) + 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,11 @@ class Config:
     @property
     def tokens(self) -> int:
         return len(self.token_dims)
+
+    @property
+    def reach(self) -> int:
+        """How many px away the loop filters can see; even. 0 without a network."""
+        return max(filter_reach(self.coarse_dilations), filter_reach(self.fine_dilations)) if self.network else 0
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

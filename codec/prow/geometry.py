@@ -48,6 +48,38 @@ class Level:
         grid = [(x[c], y[r], w, h) for r, h in enumerate(self.rows) for c, w in enumerate(self.columns)]
         return np.array(grid, dtype=np.int32)
 
+    def batches(self, most: int) -> list[tuple[int, int]]:
+        """First and last row of batches of whole rows of tiles, of `most` tiles each if a row is not longer."""
+        rows, batch = len(self.rows), max(1, most // len(self.columns))
+        return [(first, min(rows, first + batch)) for first in range(0, rows, batch)]
+
+
+def places(lengths: list[int], tile: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel of each place in each tile, int64 [parts, tile], clamped to the tile (so that its border is replicated);
+    and the place of each pixel in the sheet of all tiles, int64 [sum of lengths]."""
+    sizes = np.array(lengths)[:, None]
+    pixels = sizes.cumsum(0) - sizes + np.minimum(np.arange(tile), sizes - 1)
+    return pixels, np.concatenate([np.arange(n) + i * tile for i, n in enumerate(lengths)])
+
+
+def edges(lengths: list[int]) -> np.ndarray:
+    """float32 [sum of lengths]: 1 at the first, -1 at the last place of each part (0 if these are the same)."""
+    sizes = np.array(lengths)
+    ends, found = sizes.cumsum(0), np.zeros(sum(lengths), np.float32)
+    found[ends - sizes] += 1
+    found[ends - 1] -= 1
+    return found
+
+
+def strips(height: int, strip: int, reach: int) -> list[tuple[slice, slice]]:
+    """Strips of a level for a filter that sees `reach` rows around: the rows it is given, and which of these are its
+    result (rows of the strip itself, of which there are `strip` or fewer)."""
+    found = []
+    for top in range(0, height, strip):
+        first = max(0, top - reach)
+        found.append((slice(first, min(height, top + strip + reach)), slice(top - first, top - first + strip)))
+    return found
+
 
 @dataclasses.dataclass(frozen=True)
 class Pass:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import struct
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING
@@ -18,11 +18,13 @@ from .errors import ModelError
 from .tables import Tables, check_shapes
 
 if TYPE_CHECKING:
+    from .onnx_codec import OnnxCodec
     from .tokenizer import Tokenizer
 
 DEFAULT = "prow-small"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
 _DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1"), "I16": np.dtype("<i2")}
+_WEIGHT_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,19 @@ class Model:
     def network(self, device: str) -> Tokenizer:
         """The network on a device, in fp32, ready for inference. Cached per model and device."""
         return _network(self.config.name, device)
+
+    @cached_property
+    def onnx(self) -> OnnxCodec:
+        """The decoder without torch, on the CPU."""
+        from .onnx_codec import OnnxCodec
+
+        return OnnxCodec(self)
+
+    def weights(self, prefix: str) -> dict[str, np.ndarray]:
+        """float32 weights under their names in the file, of which all that start with `prefix`; without torch."""
+        header, body = _safetensors(self.content)
+        found = {name: entry for name, entry in header.items() if name.startswith(prefix)}
+        return {name: _tensor(entry, body, _WEIGHT_DTYPES).astype(np.float32) for name, entry in found.items()}
 
 
 @cache
@@ -113,7 +128,7 @@ def parse_model(content: bytes, name: str) -> Model:
         header, body = _safetensors(content)
         config = Config.from_json(header["__metadata__"]["prow"])
         fields = [f.name for f in dataclasses.fields(Tables)]
-        tables = Tables(**{field: _tensor(header[f"tables.{field}"], body) for field in fields})
+        tables = Tables(**{field: _tensor(header[f"tables.{field}"], body, _DTYPES) for field in fields})
         check_shapes(tables, config)
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise ModelError(f"{name} is not a prow model file: {type(error).__name__} {error}") from None
@@ -128,9 +143,9 @@ def _safetensors(content: bytes) -> tuple[dict, memoryview]:
     return json.loads(content[8 : 8 + length]), memoryview(content)[8 + length :]
 
 
-def _tensor(entry: dict, body: memoryview) -> np.ndarray:
+def _tensor(entry: dict, body: memoryview, dtypes: dict[str, np.dtype]) -> np.ndarray:
     start, end = entry["data_offsets"]
-    return np.frombuffer(body[start:end], dtype=_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(entry["shape"])
 
 
 @cache

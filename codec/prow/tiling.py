@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import Level
+from .geometry import Level, edges, places
 
 
 class Tiling:
@@ -14,8 +14,8 @@ class Tiling:
 
     def __init__(self, level: Level, device: torch.device | str = "cpu") -> None:
         self.level = level
-        self.rows, self.row_of = _indices(level.rows, level.tile, device)
-        self.columns, self.column_of = _indices(level.columns, level.tile, device)
+        self.rows, self.row_of = (torch.from_numpy(a).to(device) for a in places(level.rows, level.tile))
+        self.columns, self.column_of = (torch.from_numpy(a).to(device) for a in places(level.columns, level.tile))
         grid = [(h, w) for h in level.rows for w in level.columns]
         self.sizes = torch.tensor(grid, device=device)  # [tiles, 2] height, width
 
@@ -40,26 +40,9 @@ class Tiling:
         t = self.level.tile
         grid = per_tile.view(-1, 1, len(self.rows), len(self.columns))
         picture = grid[:, :, self.row_of // t][..., self.column_of // t]
-        across, down = (_edges(n, picture) for n in (self.level.columns, self.level.rows))
-        edges = torch.stack([across[None].expand(len(down), -1), down[:, None].expand(-1, len(across))])
-        return torch.cat([picture, edges[None].expand(len(picture), -1, -1, -1)], dim=1)
-
-
-def _indices(lengths: list[int], tile: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Pixel of each place in each tile [parts, T], clamped to the tile; place of each pixel in the sheet of tiles."""
-    starts = torch.tensor([0, *lengths]).cumsum(0)[:-1]
-    places = torch.minimum(torch.arange(tile)[None], torch.tensor(lengths)[:, None] - 1)
-    back = torch.cat([torch.arange(n) + i * tile for i, n in enumerate(lengths)])
-    return (starts[:, None] + places).to(device), back.to(device)
-
-
-def _edges(lengths: list[int], like: Tensor) -> Tensor:
-    """[sum of lengths]: 1 at the first, -1 at the last place of each part."""
-    ends = torch.tensor(lengths).cumsum(0)
-    edges = torch.zeros(int(ends[-1]))
-    edges[torch.cat([torch.zeros(1, dtype=ends.dtype), ends[:-1]])] += 1
-    edges[ends - 1] -= 1
-    return edges.to(like)
+        across, down = (torch.from_numpy(edges(n)).to(picture) for n in (self.level.columns, self.level.rows))
+        borders = torch.stack([across[None].expand(len(down), -1), down[:, None].expand(-1, len(across))])
+        return torch.cat([picture, borders[None].expand(len(picture), -1, -1, -1)], dim=1)
 
 
 def halve(picture: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from prow_kernels import prefix_attention
 
 from .anchor import Anchor
-from .config import KIND_NAMES, MIDDLE, START, Config, step_size
+from .config import KIND_NAMES, MIDDLE, START, Config, filter_reach, step_size
 
 
 def step_tensor(indices: Tensor) -> Tensor:
@@ -33,11 +33,10 @@ def pixel_scale(step: Tensor) -> Tensor:
     return (step / 4).clamp(1, 24)
 
 
-def condition(step: Tensor, kind: int) -> Tensor:
-    """What a network is told about a pass: step [B] -> [B, 1 + kinds]."""
-    kinds = torch.zeros(len(step), len(KIND_NAMES), device=step.device)
-    kinds[:, kind] = 1
-    return torch.cat([(step.log2() / 3 - 1)[:, None], kinds], dim=1)
+def condition(step: Tensor, kind: int | Tensor) -> Tensor:
+    """What a network is told about a pass: step [B], kind (or an integer tensor []) -> [B, 1 + kinds]."""
+    kinds = (torch.arange(len(KIND_NAMES), device=step.device) == kind).float()
+    return torch.cat([(step.log2() / 3 - 1)[:, None], kinds.expand(step.shape[0], -1)], dim=1)
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -191,8 +190,7 @@ class LoopFilter(nn.Module):
 
     def __init__(self, width: int, dilations: tuple[int, ...], *, ahead: bool) -> None:
         super().__init__()
-        # px on each side that a 2x2 cell of the output can see: the convolutions, then the local mean
-        self.reach = 2 * (sum(dilations) + 2) + 4
+        self.reach = filter_reach(dilations)
         self.enter = nn.Conv2d(4 * 12, width, 3, padding=1, padding_mode="replicate")
         self.condition = nn.Linear(1 + len(KIND_NAMES), width)
         self.layers = nn.ModuleList(self._zero_conv(width, width, d) for d in dilations)
@@ -249,11 +247,6 @@ class Tokenizer(nn.Module):
             self.coarse_filter = LoopFilter(config.coarse_width, config.coarse_dilations, ahead=True)
             self.fine_filter = LoopFilter(config.fine_width, config.fine_dilations, ahead=False)
         self.bf16 = False  # run the network, never the anchor, in bfloat16
-
-    @property
-    def reach(self) -> int:
-        """How many px away the loop filters can see; even."""
-        return max(self.coarse_filter.reach, self.fine_filter.reach) if self.config.network else 0
 
     def _autocast(self, *, convolutions: bool = False) -> torch.autocast:
         """bfloat16 if it is asked for; on a CPU for convolutions alone, since it makes small matrix products slower."""

@@ -10,7 +10,8 @@ tokens and to nothing else. A tile without tokens gets zeros. The scale is 1 / s
 
 `prefix_attention` is the entry that models call. It takes Triton for CUDA tensors when Triton is
 installed and no gradient is needed, and torch otherwise. `PROW_BACKEND=torch|triton` overrides this;
-an override that cannot be followed is a `BackendError`.
+an override that cannot be followed is a `BackendError`. `PROW_BACKEND=onnx` is about whole decoders, which
+then run without this package; where torch runs all the same, the op chooses as without an override.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def prefix_attention_triton(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> 
 def _choose_backend(q: Tensor, k: Tensor, v: Tensor) -> str:
     """-> "torch" or "triton", by PROW_BACKEND, else by what the tensors allow."""
     wanted = os.environ.get("PROW_BACKEND", "")
+    if wanted == "onnx":
+        wanted = ""
     if wanted not in ("", "torch", "triton"):
         raise BackendError(f"PROW_BACKEND is {wanted!r}, but the backends are 'torch' and 'triton'")
     if wanted == "torch" or (not wanted and not q.is_cuda):
