@@ -19,6 +19,7 @@ class Pass:
     kind: int
     width: int  # px of its level
     height: int
+    depth: int  # levels after its own
     shift: int
 
 
@@ -29,10 +30,11 @@ def passes(width: int, height: int, model: Model) -> list[Pass]:
         levels.insert(0, ((w + 1) // 2, (h + 1) // 2))
     plan = []
     for number, (w, h) in enumerate(levels):
-        finer = len(levels) - 1 - number
-        kind = START if number == 0 else MIDDLE if finer else FULL
-        plan.append(Pass(kind, w, h, model.octave_shift * finer))
-    return plan + [Pass(REFINE, width, height, shift) for shift in model.refine_shifts]
+        depth = len(levels) - 1 - number
+        if number in (0, len(levels) - 1) or (depth % model.octave_stride == 0 and number >= model.octave_stride):
+            kind = START if number == 0 else MIDDLE if depth else FULL
+            plan.append(Pass(kind, w, h, depth, model.octave_shift * depth))
+    return plan + [Pass(REFINE, width, height, 0, shift) for shift in model.refine_shifts]
 
 
 def parts(side: int, tile: int) -> list[int]:
@@ -65,7 +67,7 @@ def tiles_around(step: Pass, tile: int) -> list[list[int]]:
 
 def tiles_below(step: Pass, below: Pass, tile: int) -> list[int]:
     """Of each tile, the one of the pass before that holds its centre."""
-    scale = 1 if (step.width, step.height) == (below.width, below.height) else 2
+    scale = 2 ** (below.depth - step.depth)
     columns = parts_below(parts(step.width, tile), parts(below.width, tile), scale)
     rows = parts_below(parts(step.height, tile), parts(below.height, tile), scale)
     return [row * len(parts(below.width, tile)) + column for row in rows for column in columns]

@@ -15,7 +15,7 @@ from PIL import Image
 import prow
 from prow import container, rate, registry, stream
 from prow.codec import ALLOCATIONS, Codec, to_image
-from prow.config import FULL, REFINE
+from prow.config import FULL, MIDDLE, REFINE, START
 from prow.geometry import passes
 from prow.registry import Model
 from prow.stream import Tokens
@@ -78,15 +78,15 @@ def test_finer_steps_come_closer(size: tuple[int, int], codec: Codec) -> None:
 
 
 def test_tokens_are_those_of_the_plan(codec: Codec) -> None:
-    tokens = codec.encode(draw_picture(40, 21), 16, refine=True).tokens
-    plan = passes(40, 21, codec.config)
+    tokens = codec.encode(draw_picture(100, 75), 16, refine=True).tokens
+    plan = passes(100, 75, codec.config)
     for step, part in zip(plan, tokens.passes, strict=True):
         assert part.counts.shape == (step.level.tiles,)
         assert part.values.shape == (step.level.tiles, codec.config.coefficients)
         assert part.counts.min() >= 0 and part.counts.max() <= codec.config.tokens
         ends = np.array([0, *np.cumsum(codec.config.token_dims)])[part.counts]
         assert not part.values[np.arange(codec.config.coefficients) >= ends[:, None]].any()
-    assert {plan[i].kind for i, part in enumerate(tokens.passes) if part.counts.any()} >= {FULL, REFINE}
+    assert {plan[i].kind for i, part in enumerate(tokens.passes) if part.counts.any()} == {START, MIDDLE, FULL, REFINE}
 
 
 @pytest.mark.parametrize("size", [(96, 64), (37, 50)])
@@ -95,7 +95,7 @@ def test_room_leaves_out_what_a_cut_drops(size: tuple[int, int], codec: Codec) -
     pixels = draw_picture(*size)
     whole = codec.encode(pixels, 22, refine=True)
     stopped = 0
-    for room in range(16, len(whole.content), 1 + len(whole.content) // 23):
+    for room in np.geomspace(16, len(whole.content) - 1, 24).astype(int):
         part = codec.encode(pixels, 22, refine=True, room=room)
         assert len(part.content) >= room and part.content[:room] == whole.content[:room]
         assert len(part.contexts) <= len(whole.contexts)
@@ -194,7 +194,8 @@ def test_budgets_are_exact(name: str) -> None:
         info = prow.inspect(data)
         assert (info.state, info.declared_bytes, info.model, info.trailing_bytes) == ("whole", budget, "toy", 0)
         scores.append(psnr(pixels, prow.decode(data)))
-    assert all(better > worse - 0.1 for worse, better in zip(scores, scores[1:], strict=False))
+    # the toy's networks are random, and what they add to a small picture is noise
+    assert all(better > worse - 0.6 for worse, better in zip(scores, scores[1:], strict=False))
     assert scores[-1] > scores[0] + (1 if name == "noise" else 5)
 
 

@@ -26,7 +26,7 @@ def test_bins_are_those_of_the_specification(amounts: list[int]) -> None:
 
 
 def test_inputs_are_as_many_as_the_format_says(codec: Codec) -> None:
-    step = passes(40, 30, codec.config)[1]
+    step = passes(100, 75, codec.config)[1]
     known = PassContext(step, 30, codec.config, codec.tables, None)
     position = position_inputs(step, 30, codec.config, codec.tables)
     context = known.context_inputs(np.arange(5), np.zeros(5, np.int64))
@@ -52,7 +52,7 @@ def test_a_network_of_a_bias_alone_shifts_too(codec: Codec) -> None:
     """The formula of the specification has no exception for weights of zero."""
     zeros = {n: np.zeros_like(getattr(codec.tables, n)) for n in ("w1", "w2", "w3")}
     tables = dataclasses.replace(codec.tables, **zeros, b3=np.array([3 * 2**18], np.int32))
-    known = PassContext(passes(40, 30, codec.config)[1], 30, codec.config, tables, None)
+    known = PassContext(passes(100, 75, codec.config)[1], 30, codec.config, tables, None)
     rank = np.arange(5)
     wanted = np.minimum(tables.classes[1, 30, rank].astype(int) + 3, len(tables.bank) - 1)
     assert known.classes(rank, np.zeros(5, np.int64)).tolist() == wanted.tolist()

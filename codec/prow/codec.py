@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .config import FULL, REFINE, UNKNOWN_BASE, Config
-from .geometry import Level, Pass, passes, strips
+from .geometry import Level, Pass, passes, silent, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
 from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
@@ -88,7 +88,7 @@ class Codec:
             if full or (step.kind == REFINE and not refine):
                 part = empty_tokens(step.level, self.config)
             else:
-                context = self._context(picture, ahead, step)
+                context = self._context(picture, ahead, plan, index, base)
                 part = self._choose_tokens(step, base, targets[index], context, kappa, allocation)
                 picture, ahead = self._paint(step, step.step_index(base), part, context)
                 contexts.append(context)
@@ -141,7 +141,7 @@ class Codec:
             picture = after.contexts[first]
         for index in range(first, len(plan)):
             step, part = plan[index], tokens.passes[index]
-            context = self._context(picture, ahead, step)
+            context = self._context(picture, ahead, plan, index, base)
             if index == last:
                 return self._join(step, step.step_index(base), part, context)[0].clamp(0, 255)
             picture, ahead = self._paint(step, step.step_index(base), part, context)
@@ -151,8 +151,8 @@ class Codec:
         """What each pass should arrive at, [1, 3, H, W] of its level, for pixels uint8 [H, W, 3]."""
         plan = passes(pixels.shape[1], pixels.shape[0], self.config)
         image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
-        levels = pyramid(image, sum(p.kind != REFINE for p in plan))
-        return levels + levels[-1:] * (len(plan) - len(levels))
+        levels = pyramid(image, plan[0].depth + 1)
+        return [levels[-1 - step.depth] for step in plan]
 
     def error(self, tokens: Tokens, targets: list[Tensor], last: int, after: Coded | None = None) -> float:
         """Mean square error of the picture of pass `last` before its loop filter; other arguments as above."""
@@ -172,11 +172,11 @@ class Codec:
         assert tokens.base is not None
         plan = passes(tokens.width, tokens.height, self.config)[: last + 1]
         (picture, ahead), integers = self._start(plan), []
-        for step, part in zip(plan, tokens.passes, strict=False):
+        for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=False)):
             grid, tiling, order = step.step_index(tokens.base), Tiling(step.level, self.device), self._order(step.kind)
             values = torch.from_numpy(part.values.astype(np.float32)).to(self.device).requires_grad_()
             counts = torch.from_numpy(part.counts.astype(np.int64)).to(self.device)
-            context, delta = self._context(picture, ahead, step), self._delta(grid, len(counts))
+            context, delta = self._context(picture, ahead, plan, index, tokens.base), self._delta(grid, len(counts))
             tiles = tiling.cut(context)
             painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
             picture = tiling.join(painted)
@@ -228,11 +228,15 @@ class Codec:
         level = plan[0].level
         return torch.full((1, 3, level.height, level.width), 128.0, device=self.device), None
 
-    @staticmethod
-    def _context(picture: Tensor, ahead: Tensor | None, step: Pass) -> Tensor:
-        """The picture so far at the size of a pass."""
+    def _context(self, picture: Tensor, ahead: Tensor | None, plan: list[Pass], index: int, base: int) -> Tensor:
+        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
+        step = plan[index]
         if picture.shape[-2:] == (step.level.height, step.level.width):
             return picture
+        for before in silent(plan[index - 1], step, self.config):
+            picture = double(picture, ahead, before.level.width, before.level.height)
+            nothing = torch.zeros_like(picture)
+            picture, ahead = self._finish(picture, picture, nothing, before.step_index(base), before.kind)
         return double(picture, ahead, step.level.width, step.level.height)
 
     @staticmethod

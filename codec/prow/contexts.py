@@ -202,7 +202,7 @@ def _around(step: Pass) -> np.ndarray:
 
 def _tile_below(step: Pass, below: Pass) -> np.ndarray:
     """int64 [tiles]: the tile of the pass before in which the centre of each tile lies."""
-    scale = 1 if step.level.width == below.level.width and step.level.height == below.level.height else 2
+    scale = 2 ** (below.depth - step.depth)
     column = _part_below(step.level.columns, below.level.columns, scale)
     row = _part_below(step.level.rows, below.level.rows, scale)
     return (row[:, None] * len(below.level.columns) + column).ravel()

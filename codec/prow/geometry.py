@@ -87,6 +87,7 @@ class Pass:
 
     kind: int  # START, MIDDLE, FULL or REFINE
     level: Level
+    depth: int  # octaves below full resolution
     shift: int  # grid indices below the base step
 
     def step_index(self, base: int) -> int:
@@ -95,17 +96,39 @@ class Pass:
 
 def levels(width: int, height: int, tile: int) -> list[Level]:
     """Coarse to fine: the image halved (rounding up) until it fits one tile."""
-    sizes = [(width, height)]
-    while max(sizes[-1]) > tile:
-        w, h = sizes[-1]
-        sizes.append((-(-w // 2), -(-h // 2)))
-    return [Level(w, h, tile) for w, h in reversed(sizes)]
+    found = [Level(width, height, tile)]
+    while max(found[-1].width, found[-1].height) > tile:
+        found.append(half(found[-1]))
+    return found[::-1]
+
+
+def half(level: Level) -> Level:
+    """The next coarser level: half the width and height, rounded up."""
+    return Level(-(-level.width // 2), -(-level.height // 2), level.tile)
 
 
 def passes(width: int, height: int, config: Config) -> list[Pass]:
-    """The passes of an image in stream order. Costs no bytes: both sides derive it."""
-    pyramid = levels(width, height, config.tile)
-    last = len(pyramid) - 1
-    kinds = [START if i == 0 else FULL if i == last else MIDDLE for i in range(last + 1)]
-    plan = [Pass(k, lv, config.octave_shift * (last - i)) for i, (k, lv) in enumerate(zip(kinds, pyramid, strict=True))]
-    return plan + [Pass(REFINE, pyramid[-1], shift) for shift in config.refine_shifts]
+    """The passes of an image in stream order. Costs no bytes: both sides derive it.
+
+    The coarsest level and full resolution have tokens, and of the levels between them every `octave_stride`-th below
+    full resolution, but none so close to the coarsest. Each level with tokens says again a part of what the one below
+    it has said; the fewer, the fewer bits.
+    """
+    pyramid, stride = levels(width, height, config.tile), config.octave_stride
+    last, plan = len(pyramid) - 1, []
+    for index, level in enumerate(pyramid):
+        depth = last - index
+        if 0 < index < last and (depth % stride or index < stride):
+            continue
+        kind = START if index == 0 else FULL if index == last else MIDDLE
+        plan.append(Pass(kind, level, depth, config.octave_shift * depth))
+    return plan + [Pass(REFINE, pyramid[-1], 0, shift) for shift in config.refine_shifts]
+
+
+def silent(below: Pass, step: Pass, config: Config) -> list[Pass]:
+    """The levels without tokens between a pass and the next one, as passes, coarse to fine."""
+    found, level = [], step.level
+    for depth in range(step.depth + 1, below.depth):
+        level = half(level)
+        found.append(Pass(MIDDLE, level, depth, config.octave_shift * depth))
+    return found[::-1]

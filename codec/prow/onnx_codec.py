@@ -20,7 +20,7 @@ import numpy as np
 
 from .config import FULL, MIDDLE, REFINE, START, UNKNOWN_BASE, Config, step_size
 from .errors import ModelError
-from .geometry import Level, Pass, edges, passes, places, strips
+from .geometry import Level, Pass, edges, passes, places, silent, strips
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 _TILES = 2048  # tiles that go through the network at once
 _STRIP = 512  # rows of a level that go through the loop filter at once
 # What of a config has no part in the graphs; the rest shapes them.
-_ELSEWHERE = ("name", "model_id", "description", "octave_shift", "refine_shifts", "contexts", "encoder_depth")
+_ELSEWHERE = (
+    "name",
+    "model_id",
+    "description",
+    "octave_stride",
+    "octave_shift",
+    "refine_shifts",
+    "contexts",
+    "encoder_depth",
+)
 
 
 def parts(config: Config) -> tuple[str, ...]:
@@ -61,11 +70,22 @@ class OnnxCodec:
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else UNKNOWN_BASE
         picture, ahead = np.full((3, plan[0].level.height, plan[0].level.width), 128, np.float32), None
-        for step, part in zip(plan, tokens.passes, strict=True):
-            size = step.level.height, step.level.width
-            context = picture if picture.shape[1:] == size else double(picture, ahead, *size)
-            picture, ahead = self._paint(step, step_size(step.step_index(base)), part, context)
+        for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=True)):
+            if picture.shape[1:] != (step.level.height, step.level.width):
+                picture = self._context(picture, ahead, silent(plan[index - 1], step, self.config), step, base)
+            picture, ahead = self._paint(step, step_size(step.step_index(base)), part, picture)
         return picture
+
+    def _context(
+        self, picture: np.ndarray, ahead: np.ndarray | None, path: list[Pass], step: Pass, base: int
+    ) -> np.ndarray:
+        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
+        for before in path:
+            picture = double(picture, ahead, before.level.height, before.level.width)
+            if self.config.network:
+                delta, nothing = step_size(before.step_index(base)), np.zeros_like(picture)
+                picture, ahead = self._finish(picture, picture, nothing, before.kind, delta)
+        return double(picture, ahead, step.level.height, step.level.width)
 
     def _paint(
         self, step: Pass, delta: float, part: PassTokens, context: np.ndarray

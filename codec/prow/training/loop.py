@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..config import MIDDLE, REFINE, START
-from ..geometry import Pass, passes
+from ..config import REFINE, Config
+from ..geometry import Pass, passes, silent
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
 from ..tokenizer import Tokenizer, step_tensor
@@ -21,7 +21,7 @@ SEAMS = 0.5  # weight of the squared error of a difference across a tile border,
 
 @dataclasses.dataclass
 class Result:
-    """What one pass gave: error [B] (mean square, grey levels), bits [B], loss (a scalar, zero without gradient)."""
+    """What a pass or silent level gave: error [B] (mean square, grey levels), bits [B], loss (a scalar)."""
 
     step: Pass
     error: Tensor
@@ -75,28 +75,58 @@ def run_passes(
     config = model.config
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
     plan = passes(images.shape[-1], images.shape[-2], config)
-    targets = pyramid(images, sum(p.kind != REFINE for p in plan))
-    if coarse:
-        plan = below_full(plan)
+    targets = pyramid(images, plan[0].depth + 1)
+    stages = [s for s in _stages(plan, config) if s[0].depth or not coarse]
+    finest = stages[-1][0].level
     picture, ahead = torch.full_like(targets[0], 128.0), None
-    for index, step in enumerate(plan):
+    for step, index in stages:
         if step.kind == REFINE and not refine:
             return
-        level, target = step.level, targets[min(index, len(targets) - 1)]
-        context = picture if step.kind == REFINE or index == 0 else double(picture, ahead, level.width, level.height)
-        following = targets[index + 1] if index + 1 < len(targets) else None
+        level, target = step.level, targets[-1 - step.depth]
+        same = picture.shape[-2:] == target.shape[-2:]
+        context = picture if same else double(picture, ahead, level.width, level.height)
+        following = targets[-step.depth] if step.depth else None
         grid = (base - step.shift).clamp(min=0)  # [B]
-        result = _run_pass(model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends)
-        share = step.level.width * step.level.height / (plan[-1].level.width * plan[-1].level.height)
+        if index is None:
+            result = _run_silent(model, step, target, context, following, grid)
+        else:
+            result = _run_pass(
+                model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends
+            )
+        share = level.width * level.height / (finest.width * finest.height)
         result.loss = result.loss * share**0.5  # the gradient of a small level is noisier, by as much
         yield result
         picture = result.picture.detach()
         ahead = None if result.ahead is None else result.ahead.detach()
 
 
-def below_full(plan: list[Pass]) -> list[Pass]:
-    """The passes below full resolution."""
-    return [p for p in plan if p.kind in (START, MIDDLE)]
+def _stages(plan: list[Pass], config: Config) -> list[tuple[Pass, int | None]]:
+    """Passes with their index, and the silent ones before them (None)."""
+    found: list[tuple[Pass, int | None]] = []
+    for index, step in enumerate(plan):
+        found += [(before, None) for before in silent(plan[index - 1], step, config)] if index else []
+        found.append((step, index))
+    return found
+
+
+def _run_silent(
+    model: Tokenizer, step: Pass, target: Tensor, context: Tensor, following: Tensor | None, grid: Tensor
+) -> Result:
+    """The loop filter alone, on a level without tokens."""
+    delta = step_tensor(grid)
+    picture, ahead = model.finish(context, context, torch.zeros_like(context), delta, step.kind)
+    error = (picture - target).square().mean((1, 2, 3))
+    loss = (error / (error.detach() + 0.05 * delta.square())).mean() + _missed(picture, ahead, following, delta)
+    return Result(step, error.detach(), torch.zeros_like(error), loss, picture, ahead)
+
+
+def _missed(picture: Tensor, ahead: Tensor | None, following: Tensor | None, delta: Tensor) -> Tensor:
+    """The loss of what a level says ahead of the next one; a scalar."""
+    if ahead is None or following is None:
+        return torch.zeros((), device=delta.device)
+    guess = double(picture, ahead, following.shape[-1], following.shape[-2])
+    missed = (guess - following).square().mean((1, 2, 3)) / delta.square()
+    return 0.5 * (missed / (missed.detach() + 0.05)).mean()
 
 
 def _run_pass(
@@ -150,10 +180,7 @@ def _run_pass(
     weight = 1 / (error.detach() / delta.square() + 0.05)
     seams = SEAMS * across_edges(picture - target, tiling) / delta.square()
     loss = (weight * (error / delta.square() + seams + kappa * relaxed / per_pixel)).mean()
-    if ahead is not None and following is not None:
-        guess = double(picture, ahead, following.shape[-1], following.shape[-2])
-        missed = (guess - following).square().mean((1, 2, 3)) / delta.square()
-        loss = loss + 0.5 * (missed / (missed.detach() + 0.05)).mean()
+    loss = loss + _missed(picture, ahead, following, delta)
     flags = torch.cat([torch.zeros_like(go[:, :1]), go.cumsum(1)], 1).gather(1, counts[:, None])[:, 0]
     flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)
     bits = ((costs.bits(values) * sent).sum(1) + flags).view(batch, -1).sum(1)

@@ -182,7 +182,7 @@ class Trainer:
         images, coarse = self.images()
         base, refine = self.base_steps(images, coarse=coarse), self.step % 8 == 0
         plan = passes(images.shape[-1], images.shape[-2], self.config)
-        count = len(loop.below_full(plan) if coarse else plan)
+        count = sum(step.depth > 0 for step in plan) if coarse else len(plan)
         drop = loop.Drop.draw(len(images), count, self.device, whole=0.6 if coarse else 0.75)
         losses = []
         self.statistics.decay(0.998)
