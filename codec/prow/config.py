@@ -39,7 +39,7 @@ class Config:
     tile: int = 16  # px; the longest side of a tile
     # Integers per token, head first; their sum is 3 * tile**2. Small at the head, where every bit counts.
     token_dims: tuple[int, ...] = (3, 5, 8, 16, 24, 40, 64, 96, 192, 320)
-    octave_stride: int = 2  # from a level with tokens to the next one; those between have none
+    octave_stride: int = 1  # from a level with tokens to the next one; those between have none
     octave_shift: int = 3  # each octave below full resolution uses a step this many grid indices finer
     refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
     network: bool = True  # False: the linear anchor alone
@@ -107,6 +107,7 @@ CONFIGS = {
     "toy": Config(
         name="toy",
         model_id=120,
+        octave_stride=2,
         tile=8,
         token_dims=(3, 5, 16, 40, 128),
         width=32,
