@@ -111,7 +111,8 @@ def passes(width: int, height: int, config: Config) -> list[Pass]:
     """The passes of an image in stream order. Costs no bytes: both sides derive it.
 
     The coarsest level and full resolution have tokens, and of the levels between them every `octave_stride`-th below
-    full resolution, but none so close to the coarsest.
+    full resolution, but none so close to the coarsest. Each level with tokens says again a part of what the one below
+    it has said; the fewer, the fewer bits.
     """
     pyramid, stride = levels(width, height, config.tile), config.octave_stride
     last, plan = len(pyramid) - 1, []
