@@ -222,11 +222,21 @@ SHOWN: dict[str, Callable[[Report], list[str]]] = {
 }
 
 
+FILES = {  # the budgets whose files a section looks at
+    "budgets": BUDGETS,
+    "seams": (SEAM_BUDGET,),
+    "cuts": BUDGETS,
+    "anchor": ANCHOR_BUDGETS,
+    "prefixes": BUDGETS,
+}
+
+
 def run(
     images: Images, model: str, prefixes: int, wanted: list[str], device: str, workers: Workers
 ) -> dict[str, Report]:
-    """The wanted sections, by name."""
-    files = encode_all(images, BUDGETS, model, workers)
+    """The wanted sections, by name. Only files that they look at are made."""
+    budgets = sorted({b for name in wanted for b in FILES.get(name, ())})
+    files = encode_all(images, budgets, model, workers)
     tile = registry.load(model).config.tile
     sections: dict[str, Callable[[], Report]] = {
         "budgets": lambda: promises.check_budgets(images, files, model),

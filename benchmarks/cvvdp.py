@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.metrics import locate
+from benchmarks.metrics import published
 
 PACKAGE = "cvvdp"
 FOLDER = "pycvvdp/vvdp_data"
@@ -70,10 +68,7 @@ class Calibration:
 
 def read(name: str) -> dict[str, Any]:
     """-> one of the package's files. Raises MissingPackageError without it, ValueError if it is another version's."""
-    path = Path(str(locate(PACKAGE, "ColorVideoVDP").locate_file(f"{FOLDER}/{name}")))
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != SHA256[name]:
-        raise ValueError(f"{name} has SHA-256 {found[:16]}..., wanted {SHA256[name][:16]}...")
+    path = published(PACKAGE, "ColorVideoVDP", f"{FOLDER}/{name}", SHA256[name])
     return json.loads(path.read_text())
 
 

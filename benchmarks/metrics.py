@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import io
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -126,6 +128,15 @@ def locate(package: str, user: str) -> importlib.metadata.Distribution:
             f"{user} needs the package {package}, which is not installed: "
             f"python -m pip install {alone}-c constraints.txt {package}"
         ) from None
+
+
+def published(package: str, user: str, file: str, sha256: str) -> Path:
+    """-> a file of an installed package. Raises as `locate` does, and ValueError if its SHA-256 is another."""
+    path = Path(str(locate(package, user).locate_file(file)))
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{path.name} has SHA-256 {found[:16]}..., wanted {sha256[:16]}...")
+    return path
 
 
 def _check(wanted: np.ndarray, got: np.ndarray) -> None:

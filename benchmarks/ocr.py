@@ -7,14 +7,12 @@ measured is whether letters can be told, not whether lines are found.
 from __future__ import annotations
 
 import functools
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.metrics import locate
+from benchmarks.metrics import locate, published
 
 PACKAGES = ("rapidocr", "onnxruntime")
 MODEL = "rapidocr/models/PP-OCRv6_rec_small.onnx"
@@ -33,11 +31,7 @@ def load() -> tuple[Any, list[str]]:
     """
     for package in PACKAGES:
         locate(package, "reading text")
-    path = Path(str(locate(PACKAGES[0], "reading text").locate_file(MODEL)))
-    model = path.read_bytes()
-    found = hashlib.sha256(model).hexdigest()
-    if found != MODEL_SHA256:
-        raise ValueError(f"{path.name} has SHA-256 {found[:16]}..., wanted {MODEL_SHA256[:16]}...")
+    model = published(PACKAGES[0], "reading text", MODEL, MODEL_SHA256).read_bytes()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -87,7 +87,7 @@ class Workers:
             yield pool
 
 
-def encode_all(images: Images, budgets: tuple[int, ...], model: str, workers: Workers) -> Files:
+def encode_all(images: Images, budgets: Iterable[int], model: str, workers: Workers) -> Files:
     """A file per image and budget."""
     cases = [(name, budget) for name in images for budget in budgets]
     files = workers.map("encode", _encode, [(images[name], budget, model) for name, budget in cases])

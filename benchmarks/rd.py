@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +313,21 @@ def checkout() -> str | None:
     return found + ("+changes" if changed else "")
 
 
+def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace, lists: Mapping[str, Iterable[str]]) -> None:
+    """Turn the `lists` (option to the names it may have) and --budgets into lists; a usage error for what is wrong."""
+    for option, known in lists.items():
+        names = list(dict.fromkeys(getattr(args, option).split(",")))
+        if unknown := [name for name in names if name not in known]:
+            parser.error(f"unknown {option[:-1]} {unknown[0]!r}: wanted some of {', '.join(known)}")
+        setattr(args, option, names)
+    try:
+        args.budgets = sorted({int(b) for b in args.budgets.split(",")})
+    except ValueError:
+        parser.error(f"--budgets is {args.budgets!r}: wanted whole numbers with commas between them")
+    if min([*args.budgets, args.jobs, 1 if args.limit is None else args.limit]) < 1:
+        parser.error("--budgets, --jobs and --limit must be 1 or more")
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """-> the options, checked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rd", description=(__doc__ or "").split("\n\n")[0])
@@ -325,17 +340,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     parser.add_argument("--fresh", action="store_true", help="do not reuse the results shipped with prow")
     args = parser.parse_args(argv)
-    for option, registry in (("codecs", codecs.FAMILIES), ("metrics", METRICS)):
-        names = list(dict.fromkeys(getattr(args, option).split(",")))
-        if unknown := [name for name in names if name not in registry]:
-            parser.error(f"unknown {option[:-1]} {unknown[0]!r}: wanted some of {', '.join(registry)}")
-        setattr(args, option, names)
-    try:
-        args.budgets = sorted({int(b) for b in args.budgets.split(",")})
-    except ValueError:
-        parser.error(f"--budgets is {args.budgets!r}: wanted whole numbers with commas between them")
-    if min([*args.budgets, args.jobs, 1 if args.limit is None else args.limit]) < 1:
-        parser.error("--budgets, --jobs and --limit must be 1 or more")
+    check_args(parser, args, {"codecs": codecs.FAMILIES, "metrics": METRICS})
     return args
 
 

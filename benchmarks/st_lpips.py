@@ -7,15 +7,13 @@ stlpips-pytorch; the package's code is not used, for it needs torchvision, IPyth
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.metrics import locate
+from benchmarks.metrics import published
 
 PACKAGE = "stlpips-pytorch"
 WEIGHTS = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
@@ -44,10 +42,7 @@ Weights = dict[str, torch.Tensor]
 @functools.cache
 def load() -> Weights:
     """-> the published weights. Raises MissingPackageError without the package, ValueError for other weights."""
-    path = Path(str(locate(PACKAGE, "ST-LPIPS").locate_file(WEIGHTS)))
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != WEIGHTS_SHA256:
-        raise ValueError(f"{path.name} has SHA-256 {found[:16]}..., wanted {WEIGHTS_SHA256[:16]}...")
+    path = published(PACKAGE, "ST-LPIPS", WEIGHTS, WEIGHTS_SHA256)
     return checked(torch.load(path, map_location="cpu", weights_only=True))
 
 

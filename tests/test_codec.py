@@ -194,8 +194,8 @@ def test_budgets_are_exact(name: str) -> None:
         info = prow.inspect(data)
         assert (info.state, info.declared_bytes, info.model, info.trailing_bytes) == ("whole", budget, "toy", 0)
         scores.append(psnr(pixels, prow.decode(data)))
-    # the toy's networks are random, and what they add to a small picture is noise
-    assert all(better > worse - 0.6 for worse, better in zip(scores, scores[1:], strict=False))
+    fall = 0.6 if name == "small" else 0.1  # the toy's networks are random: what they add to a few tiles is noise
+    assert all(better > worse - fall for worse, better in zip(scores, scores[1:], strict=False))
     assert scores[-1] > scores[0] + (1 if name == "noise" else 5)
 
 

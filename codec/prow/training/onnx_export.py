@@ -7,7 +7,6 @@ of the graphs. Graphs of models and shapes that are no more are removed.
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from unittest.mock import patch
 
@@ -123,9 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m prow.training.onnx_export", description=__doc__)
     parser.add_argument("--out", type=Path, default=GRAPHS, help="folder of the graphs (default: in the package)")
     out = parser.parse_args().out
-    shutil.rmtree(out, ignore_errors=True)
+    for old in out.glob("*/*.onnx"):
+        old.unlink()
     for model in registry.models():
         export(model.name, out)
+    for folder in out.iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 if __name__ == "__main__":
