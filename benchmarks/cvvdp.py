@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.metrics import published
+from prow.training.published import published
 
 PACKAGE = "cvvdp"
 FOLDER = "pycvvdp/vvdp_data"

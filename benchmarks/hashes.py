@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.codecs import Coded
-from benchmarks.metrics import locate
+from prow.training.published import locate
 
 THUMBHASH_SIDE = 100  # px, the largest that ThumbHash takes
 THUMBHASH_DECODED = 32  # px, the longer side of what its decoders give

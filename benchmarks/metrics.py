@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import io
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from prow.training.published import locate
+
 PSNR_OF_EQUALS = 100.0  # dB; stands for infinity, so that means and JSON stay finite
 MS_SSIM_MIN_SIDE = 161  # px; MS-SSIM halves a picture four times and then needs an 11 px window
 SSIMULACRA2_MIN_SIDE = 225  # px; its weights are for six scales, each of 8 px or more, rounded up at each halving
-FILES_ONLY = ("cvvdp", "rapidocr")  # packages whose code is not used: what they depend on is not needed
-
-
-class MissingPackageError(ImportError):
-    """A metric needs a package that is not installed; the message has the command that installs it."""
 
 
 def psnr(wanted: np.ndarray, got: np.ndarray) -> float:
@@ -61,7 +55,7 @@ def ssimulacra2(wanted: np.ndarray, got: np.ndarray) -> float | None:
 def st_lpips(wanted: np.ndarray, got: np.ndarray) -> float | None:
     """ST-LPIPS of two pictures [H, W, 3] uint8: 0 for equals, higher for worse; None if a side is under 21 px."""
     _check(wanted, got)
-    from benchmarks.st_lpips import MIN_SIDE, distance
+    from prow.training.st_lpips import MIN_SIDE, distance
 
     return distance(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
 
@@ -116,27 +110,6 @@ def require(names: Iterable[str]) -> None:
         package = METRICS[name].package
         if package is not None:
             locate(package, f"metric {name!r}")
-
-
-def locate(package: str, user: str) -> importlib.metadata.Distribution:
-    """-> an installed package. Raises MissingPackageError that names `user`, who needs it."""
-    try:
-        return importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        alone = "--no-deps " if package in FILES_ONLY else ""
-        raise MissingPackageError(
-            f"{user} needs the package {package}, which is not installed: "
-            f"python -m pip install {alone}-c constraints.txt {package}"
-        ) from None
-
-
-def published(package: str, user: str, file: str, sha256: str) -> Path:
-    """-> a file of an installed package. Raises as `locate` does, and ValueError if its SHA-256 is another."""
-    path = Path(str(locate(package, user).locate_file(file)))
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{path.name} has SHA-256 {found[:16]}..., wanted {sha256[:16]}...")
-    return path
 
 
 def _check(wanted: np.ndarray, got: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.metrics import locate, published
+from prow.training.published import locate, published
 
 PACKAGES = ("rapidocr", "onnxruntime")
 MODEL = "rapidocr/models/PP-OCRv6_rec_small.onnx"

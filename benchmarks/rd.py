@@ -27,8 +27,9 @@ import numpy as np
 
 import prow.image
 from benchmarks import codecs, plot, tables
-from benchmarks.metrics import METRICS, MissingPackageError, locate, require
+from benchmarks.metrics import METRICS, require
 from benchmarks.summary import OURS, Point, compare, summarise
+from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm")

@@ -27,7 +27,7 @@ import numpy as np
 
 import prow.image
 from benchmarks import codecs, ocr, task_tables, text_pictures, top1
-from benchmarks.metrics import MissingPackageError, locate, psnr
+from benchmarks.metrics import psnr
 from benchmarks.rd import (
     SHIPPED,
     Picture,
@@ -43,6 +43,7 @@ from benchmarks.rd import (
     versions,
 )
 from benchmarks.summary import OURS, Point, mean_cell, values_of
+from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (256, 512, 1024, 2048, 4096)
 DEFAULT_CODECS = ("prow", *codecs.FORMATS)

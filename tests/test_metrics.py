@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import data as photos
 
 from benchmarks import metrics, summary, tables
+from prow.training.published import MissingPackageError
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     wanted = (
         r"metric 'st_lpips' needs the package stlpips-pytorch, .*: .*pip install -c constraints.txt stlpips-pytorch"
     )
-    with pytest.raises(metrics.MissingPackageError, match=wanted):
+    with pytest.raises(MissingPackageError, match=wanted):
         metrics.require(["psnr", "st_lpips"])
 
 
@@ -140,7 +141,7 @@ def test_st_lpips_of_equals_and_of_too_small_pictures(photo: np.ndarray) -> None
 
 
 def test_st_lpips_wants_exactly_its_weights() -> None:
-    from benchmarks import st_lpips
+    from prow.training import st_lpips
 
     weights = {name: torch.zeros(shape) for name, shape in st_lpips.SHAPES.items()}
     assert st_lpips.checked(weights) is weights
@@ -230,7 +231,7 @@ def test_cvvdp_wants_exactly_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_package_without_need_of_others_is_asked_for_alone() -> None:
-    with pytest.raises(metrics.MissingPackageError, match="pip install --no-deps -c constraints.txt cvvdp$"):
+    with pytest.raises(MissingPackageError, match="pip install --no-deps -c constraints.txt cvvdp$"):
         metrics.require(["cvvdp"])
 
 

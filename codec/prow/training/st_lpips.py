@@ -1,4 +1,4 @@
-"""ST-LPIPS: Shift-tolerant LPIPS (Ghildyal and Liu, arXiv:2207.13686), its AlexNet variant.
+"""ST-LPIPS: Shift-tolerant LPIPS (Ghildyal and Liu, arXiv:2207.13686), its AlexNet variant: a metric, and a loss.
 
 Not the original LPIPS: numbers of the two must not be compared. The weights are those in the package
 stlpips-pytorch; the package's code is not used, for it needs torchvision, IPython and torchsummary.
@@ -7,13 +7,13 @@ stlpips-pytorch; the package's code is not used, for it needs torchvision, IPyth
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.metrics import published
+from .published import published
 
 PACKAGE = "stlpips-pytorch"
 WEIGHTS = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
@@ -56,7 +56,7 @@ def checked(weights: Weights) -> Weights:
 
 
 def features(weights: Weights, x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """-> five maps of picture x [1, 3, H, W] in -1 to 1, each position's vector of length 1: [1, C, h, w]."""
+    """-> five maps of pictures x [B, 3, H, W] in -1 to 1, each position's vector of length 1: [B, C, h, w]."""
 
     def conv(x: torch.Tensor, name: str, padding: int) -> torch.Tensor:
         return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
@@ -94,12 +94,15 @@ def _tensor(picture: np.ndarray) -> torch.Tensor:
     return torch.tensor(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
+def between(weights: Weights, x: Iterable[torch.Tensor], y: Iterable[torch.Tensor]) -> torch.Tensor:
+    """-> ST-LPIPS of pictures by their `features`, the mean over a batch: a scalar."""
+    pairs = enumerate(zip(x, y, strict=True))
+    return sum(F.conv2d((a - b).square(), weights[f"lin{i}.model.1.weight"]).mean() for i, (a, b) in pairs)  # type: ignore
+
+
 @torch.inference_mode()
 def distance(wanted: np.ndarray, got: np.ndarray) -> float:
     """ST-LPIPS of two pictures [H, W, 3] uint8 of at least MIN_SIDE px a side."""
     weights = load()
-    total = 0.0
     originals = _features_of(wanted.tobytes(), *wanted.shape[:2])
-    for i, (x, y) in enumerate(zip(originals, features(weights, _tensor(got)), strict=True)):
-        total += float(F.conv2d((x - y).square(), weights[f"lin{i}.model.1.weight"]).mean())
-    return total
+    return float(between(weights, originals, features(weights, _tensor(got))))
