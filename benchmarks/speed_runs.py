@@ -58,9 +58,12 @@ class Job:
     def environment(self) -> dict[str, str]:
         """-> the variables that its process sees: threads, backend, no GPU unless the backend is one for GPUs."""
         folders = [str(Path(find_origin(name)).parents[1]) for name in PACKAGES]
-        found = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PROW_BACKEND": self.backend}
+        on_gpu = self.backend == "triton"
+        # Refining needs gradients, which Triton does not give here: an encoder on a GPU has to be free to mix both.
+        forced = "" if on_gpu and self.operation == "encode" else self.backend
+        found = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PROW_BACKEND": forced}
         found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [*folders, os.environ.get("PYTHONPATH")])))
-        return found if self.backend == "triton" else {**found, "CUDA_VISIBLE_DEVICES": ""}
+        return found if on_gpu else {**found, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def find_origin(package: str) -> str:

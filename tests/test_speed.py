@@ -172,6 +172,23 @@ def test_peak_memory_is_that_of_the_process_alone() -> None:
     assert 95 < large - small < 110
 
 
+def test_processes_see_their_threads_and_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROW_BACKEND", "torch")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    found = {}
+    for backend, operation in (("onnx", "decode"), ("", "info"), ("triton", "decode"), ("triton", "encode")):
+        job = Job("prow", operation, backend, 2, Path("a"), Path("b"))
+        environment = job.environment()
+        assert environment["OMP_NUM_THREADS"] == "2" and environment["PATH"]
+        found[backend, operation] = environment["PROW_BACKEND"], environment["CUDA_VISIBLE_DEVICES"]
+    assert found == {
+        ("onnx", "decode"): ("onnx", ""),
+        ("", "info"): ("", ""),
+        ("triton", "decode"): ("triton", "3"),
+        ("triton", "encode"): ("", "3"),
+    }
+
+
 def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
