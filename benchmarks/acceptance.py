@@ -31,6 +31,7 @@ from benchmarks import promises
 from benchmarks.metrics import psnr
 from benchmarks.promises import FALL, Files, Images, Report, Workers, encode_all, score
 from benchmarks.rd import find_pictures
+from benchmarks.tables import plain
 from prow import container, rate, registry
 from prow.codec import Codec, Coded, to_image
 from prow.geometry import Level
@@ -144,15 +145,6 @@ def measure_anchor(images: Images, files: Files, workers: Workers) -> Report:
 # -- report --------------------------------------------------------------------------------------------------------
 
 
-def table(rows: list[list[str]]) -> str:
-    """Columns, the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  " + row[0].ljust(widths[0]) + "".join(f"  {cell:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    )
-
-
 def show(results: Report) -> str:
     """The whole report as text."""
     corpus, sections = results["corpus"], results["sections"]
@@ -182,7 +174,7 @@ def _show_prefixes(section: Report) -> list[str]:
             [str(budget), f"{report['mean_psnr'][-1]:.2f}", f"{mean:.3f}", f"{start}-{end}", f"{single:.3f}", where]
         )
     failures = [f"  does not decode: {n} at {b} bytes, first {cut}: {e}" for n, b, cut, e in section["failures"]]
-    return [f"  falls in dB per 10 % of growth; {FALL} of the mean is allowed", table(rows), *failures]
+    return [f"  falls in dB per 10 % of growth; {FALL} of the mean is allowed", plain(rows), *failures]
 
 
 def _show_tokens(section: Report) -> list[str]:
@@ -203,7 +195,7 @@ def _show_seams(section: Report) -> list[str]:
 def _show_pairs(section: Report) -> list[str]:
     names = list(next(iter(section.values())))
     rows = [["bytes", *names], *([b, *(f"{report[n]:.2f}" for n in names)] for b, report in section.items())]
-    return [table(rows)]
+    return [plain(rows)]
 
 
 def _show_anchor(section: Report) -> list[str]:

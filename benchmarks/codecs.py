@@ -69,6 +69,10 @@ class Format:
     highest: int = 100
     steps: int = 1  # per unit of quality; near quality 0 a whole unit can be 40 % of a file
 
+    def quality(self, rung: int) -> float:
+        """-> what a rung (see Encodes) stands for; a whole number where the format takes no others."""
+        return rung if self.steps == 1 else rung / self.steps
+
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """-> a whole file."""
         self._register()
@@ -136,8 +140,7 @@ class Encodes:
             if factor > 1:
                 size = (round(picture.width / factor), round(picture.height / factor))
                 picture = picture.resize(size, Image.Resampling.LANCZOS)
-            quality = rung if self.format.steps == 1 else rung / self.format.steps
-            data = self.format.encode(picture, quality)
+            data = self.format.encode(picture, self.format.quality(rung))
             self._files[factor, rung] = data, time.perf_counter() - start
         return self._files[factor, rung]
 

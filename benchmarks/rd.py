@@ -124,9 +124,13 @@ def find_pictures(folder: Path, limit: int | None = None) -> list[Picture]:
     pictures = []
     for path in paths:
         pixels = prow.image.load_rgb(path)
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        pictures.append(Picture(path, pixels.shape[1], pixels.shape[0], digest))
+        pictures.append(Picture(path, pixels.shape[1], pixels.shape[0], pixels_sha256(pixels)))
     return pictures
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """-> what a picture [H, W, 3] uint8 is known by."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 class Scores:
@@ -314,13 +318,18 @@ def checkout() -> str | None:
     return found + ("+changes" if changed else "")
 
 
-def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace, lists: Mapping[str, Iterable[str]]) -> None:
-    """Turn the `lists` (option to the names it may have) and --budgets into lists; a usage error for what is wrong."""
+def check_names(parser: argparse.ArgumentParser, args: argparse.Namespace, lists: Mapping[str, Iterable[str]]) -> None:
+    """Turn the `lists` (option to the names it may have) into lists; a usage error for a name that is unknown."""
     for option, known in lists.items():
         names = list(dict.fromkeys(getattr(args, option).split(",")))
         if unknown := [name for name in names if name not in known]:
             parser.error(f"unknown {option[:-1]} {unknown[0]!r}: wanted some of {', '.join(known)}")
         setattr(args, option, names)
+
+
+def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace, lists: Mapping[str, Iterable[str]]) -> None:
+    """As check_names, and turn --budgets into a list of numbers."""
+    check_names(parser, args, lists)
     try:
         args.budgets = sorted({int(b) for b in args.budgets.split(",")})
     except ValueError:

@@ -8,15 +8,14 @@ them, beside those that the results were measured with.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
 import prow
 from benchmarks import codecs, gallery, plot, rd, tables
 from benchmarks.metrics import METRICS, require
+from benchmarks.output import check_place, write
 from benchmarks.results_file import ResultsError, load
 from benchmarks.summary import LEVEL, OURS
 
@@ -114,27 +113,6 @@ def render(sections: list[dict[str, Any]], shown: dict[str, Any]) -> str:
     return template.render(sections=sections, shown=shown, style=style, script=script, level=LEVEL)
 
 
-def check_place(path: Path) -> None:
-    """Raise SystemExit, before any work is done, if no file can be put at a path."""
-    if path.is_dir():
-        raise SystemExit(f"report: {path} is a folder, wanted the name of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystemExit(f"report: no folder {path.parent} for {path.name}: {error.strerror}") from None
-
-
-def write(path: Path, text: str) -> None:
-    """Put text at a path in one step: a failure leaves no file, and an old one as it was."""
-    temporary = path.with_name(f".report-{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:  # an interrupt too
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """-> the options, checked as far as that goes without the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").split("\n\n")[0])
@@ -179,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         args.codecs = list(dict.fromkeys(args.codecs.split(","))) if args.codecs else default_codecs(loaded[0])
         args.budgets = args.budgets or default_budgets(loaded[0])
         pictures = rd.find_pictures(args.data, args.images)
-        check_place(args.out)
+        check_place(args.out, "report")
         shown = show(args, loaded, pictures)
         page = render([section(*pair) for pair in zip(args.results, loaded, strict=True)], shown)
     except (ResultsError, gallery.GalleryError, ImportError, prow.ProwError) as error:

@@ -30,7 +30,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from benchmarks import gallery, report, results_file, summary  # noqa: E402
+from benchmarks import gallery, output, report, results_file, summary  # noqa: E402
 
 BUDGETS = [100, 400, 1600]
 OPTIONS = ("--codecs", "anchor,webp,webp-scaled", "--budgets", "40,300", "--cuts", "32,80,200", "--model", "anchor")
@@ -314,7 +314,7 @@ def test_failure_leaves_the_old_page(files: Path, tmp_path: Path, monkeypatch: p
         raise OSError("disk full")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(report.os, "replace", fail)
+        patch.setattr(output.os, "replace", fail)
         report.write(out, "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("page.html", "old")]
 
