@@ -171,6 +171,9 @@ def test_backend_override(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PROW_BACKEND", wanted)
         assert_close(wanted, prefix_attention_naive(*args), prefix_attention(*args), 1e-6)
     assert taken == ["torch", "torch", "torch", "triton"]
+    q, *rest = args
+    prefix_attention(q.clone().requires_grad_(), *rest).sum().backward()  # an encoder's refinement does this
+    assert taken[4:] == ["torch"]
 
 
 @needs_triton
@@ -182,7 +185,7 @@ def test_impossible_override_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROW_BACKEND", "triton")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(BackendError, match="forward only, and a gradient is needed"):
-        prefix_attention(q.clone().requires_grad_(), k, v, counts)
+        prefix_attention_triton(q.clone().requires_grad_(), k, v, counts)
     with pytest.raises(BackendError, match="q is torch.float64"):
         prefix_attention(q.double(), k.double(), v.double(), counts)
     wide = torch.zeros(1, 1, 1, 257)

@@ -9,8 +9,9 @@ tokens and to nothing else. A tile without tokens gets zeros. The scale is 1 / s
     result  [B, P, H, D]  dtype of q
 
 `prefix_attention` is the entry that models call. It takes Triton for CUDA tensors when Triton is
-installed and no gradient is needed, and torch otherwise. `PROW_BACKEND=torch|triton` overrides this;
-an override that cannot be followed is a `BackendError`. `PROW_BACKEND=onnx` is about whole decoders, which
+installed and no gradient is needed, and torch otherwise. `PROW_BACKEND=torch|triton` overrides this, but
+for gradients, which the kernel does not have (an encoder that refines its tokens needs them); an override
+that cannot be followed is a `BackendError`. `PROW_BACKEND=onnx` is about whole decoders, which
 then run without this package; where torch runs all the same, the op chooses as without an override.
 """
 
@@ -104,12 +105,16 @@ def _choose_backend(q: Tensor, k: Tensor, v: Tensor) -> str:
         wanted = ""
     if wanted not in ("", "torch", "triton"):
         raise BackendError(f"PROW_BACKEND is {wanted!r}, but the backends are 'torch' and 'triton'")
-    if wanted == "torch" or (not wanted and not q.is_cuda):
+    if wanted == "torch" or (not wanted and not q.is_cuda) or _needs_gradient(q, k, v):
         return "torch"
     why_not = _why_not_triton(q, k, v)
     if wanted and why_not:
         raise BackendError(f"PROW_BACKEND is 'triton', but prefix_attention cannot run on it: {why_not}")
     return "torch" if why_not else "triton"
+
+
+def _needs_gradient(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
 def _why_not_triton(q: Tensor, k: Tensor, v: Tensor) -> str:
@@ -118,7 +123,7 @@ def _why_not_triton(q: Tensor, k: Tensor, v: Tensor) -> str:
         return "triton is not installed (pip install 'prow[gpu]')"
     if not q.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs CUDA tensors, and q is on {q.device} (TRITON_INTERPRET=1 runs it, slowly, on the CPU)"
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
+    if _needs_gradient(q, k, v):
         return "it is forward only, and a gradient is needed (use torch.no_grad() or the torch path)"
     if q.dtype not in TRITON_DTYPES:
         return f"it takes float32, float16 and bfloat16, and q is {q.dtype}"
