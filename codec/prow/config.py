@@ -99,10 +99,16 @@ CONFIGS = {
         name="anchor",
         model_id=1,
         description="the linear anchor alone, no network, no contexts: the floor that benchmarks compare with",
+        octave_stride=2,
         network=False,
         contexts=False,
     ),
-    "prow-small": Config(name="prow-small", model_id=2, description="the default, small enough for CPUs"),
+    "prow-small": Config(
+        name="prow-small",
+        model_id=2,
+        description="the default, small enough for CPUs",
+        octave_stride=2,
+    ),
     # For tests: the same code at toy size. Never shipped.
     "toy": Config(
         name="toy",
