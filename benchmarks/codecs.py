@@ -16,10 +16,13 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image, features
+
+if TYPE_CHECKING:
+    from prow.api import Profile, Style
 
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs
 LOOK_AHEAD = 2  # rungs tried above those that bisection saw, since sizes are not quite monotone
@@ -203,18 +206,35 @@ class Classical:
         return Coded(data, decoded, setting, encode_seconds, time.perf_counter() - start)
 
 
-class Prow:
-    """prow itself with one of its models, in one of its profiles."""
+def _prow_file(pixels: bytes, height: int, width: int, budget: int, model: str, profile: str) -> tuple[bytes, float]:
+    """-> a file, and the seconds it took."""
+    import prow
 
-    def __init__(self, name: str, model: str, profile: Literal["file", "bare"] = "file") -> None:
+    image = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    start = time.perf_counter()
+    data = prow.encode(image, bytes=budget, model=model, profile=profile)  # type: ignore[arg-type]
+    return data, time.perf_counter() - start
+
+
+class Prow:
+    """prow itself with one of its models, in one of its profiles and styles. Styles can share an `encode`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        profile: Profile = "file",
+        style: Style = "faithful",
+        encode: Callable[..., tuple[bytes, float]] = _prow_file,
+    ) -> None:
         import prow
 
-        self.name = name
+        self.name, self._style, self._encode = name, style, encode
         found = [m for m in prow.models() if m.name == model or (model == "default" and m.is_default)]
         if not found:
             raise ValueError(f"no model {model!r}: there are {', '.join(m.name for m in prow.models())}")
         self._model = found[0].name
-        self._profile: Literal["file", "bare"] = profile
+        self._profile = profile
         self.settings: dict[str, Any] = {
             "model": self._model,
             "profile": profile,
@@ -222,21 +242,22 @@ class Prow:
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {name: version_of(name) for name in ("torch", "constriction")},
         }
+        if style == "vivid":
+            self.settings |= {"style": style, "vivid_sha256": found[0].vivid_sha256}
 
     def code(self, image: np.ndarray, budget: int) -> list[Coded]:
         """See Codec. prow is asked for exactly `budget`; a larger file is a bug and stops the run."""
         import prow
 
-        start = time.perf_counter()
         try:
-            data = prow.encode(image, bytes=budget, model=self._model, profile=self._profile)
+            data, seconds = self._encode(image.tobytes(), *image.shape[:2], budget, self._model, self._profile)
         except prow.BudgetError:
             return []
-        middle = time.perf_counter()
         if len(data) > budget:
             raise AssertionError(f"prow gave {len(data)} bytes for a budget of {budget}")
-        decoded = np.asarray(prow.decode(data))
-        return [Coded(data, decoded, {}, middle - start, time.perf_counter() - middle)]
+        start = time.perf_counter()
+        decoded = np.asarray(prow.decode(data, style=self._style))
+        return [Coded(data, decoded, {}, seconds, time.perf_counter() - start)]
 
 
 def _code_sha256(package: Path) -> str:
@@ -257,6 +278,18 @@ def version_of(distribution: str) -> str:
         return "not installed as a package"
 
 
+def _prow_styles() -> list[Codec]:
+    """-> the default model in the styles that it has."""
+    import prow
+
+    (default,) = (m for m in prow.models() if m.is_default)
+    styles: dict[str, Style] = {"prow": "faithful"}
+    if default.vivid_sha256:
+        styles["prow-vivid"] = "vivid"
+    encode = functools.lru_cache(maxsize=32)(_prow_file)
+    return [Prow(name, default.name, style=style, encode=encode) for name, style in styles.items()]
+
+
 def _classical(name: str) -> list[Codec]:
     encodes = Encodes(FORMATS[name])
     return [Classical(name, encodes, (1,)), Classical(f"{name}-scaled", encodes, FACTORS)]
@@ -269,7 +302,7 @@ def _hash(name: str) -> list[Codec]:
 
 
 FAMILIES: dict[str, Callable[[], list[Codec]]] = {
-    "prow": lambda: [Prow("prow", "default")],
+    "prow": _prow_styles,
     "prow-bare": lambda: [Prow("prow-bare", "default", "bare")],
     "anchor": lambda: [Prow("anchor", "anchor")],
     **{name: functools.partial(_classical, name) for name in FORMATS},

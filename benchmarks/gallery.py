@@ -106,10 +106,11 @@ def find_codecs(names: Sequence[str]) -> list[codecs.Codec]:
         raise GalleryError("none of the results' codecs can be run here: wanted some, see --codecs")
     found = []
     for name in names:
-        family = name.removesuffix("-scaled")
+        family = name.removesuffix("-scaled").removesuffix("-vivid")
         made = rd.family_codecs(family) if family in codecs.FAMILIES else []
         if name not in (codec.name for codec in made):
-            wanted = [f"{f}{s}" for f in codecs.FAMILIES for s in (("", "-scaled") if f in codecs.FORMATS else ("",))]
+            more = {"prow": "-vivid", **dict.fromkeys(codecs.FORMATS, "-scaled")}
+            wanted = [f"{f}{s}" for f in codecs.FAMILIES for s in dict.fromkeys(("", more.get(f, "")))]
             raise GalleryError(f"unknown codec {name!r}: wanted some of {', '.join(wanted)}")
         found += [codec for codec in made if codec.name == name]
     return found

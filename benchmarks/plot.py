@@ -73,8 +73,8 @@ def draw_metric(axes: Axes, results: dict[str, Any], metric: str) -> None:
             y,
             marker="o",
             markersize=3.5,
-            linestyle="-" if variant or family in ("prow", "anchor") else ":",
-            linewidth=2.5 if family == "prow" else 1.4,
+            linestyle="--" if variant == "vivid" else "-" if variant or family in ("prow", "anchor") else ":",
+            linewidth=2.5 if family == "prow" and variant != "vivid" else 1.4,
             color=colour,
             label=label(codec),
         )

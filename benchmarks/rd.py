@@ -349,6 +349,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     parser.add_argument("--fresh", action="store_true", help="do not reuse the results shipped with prow")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON, not as tables")
     args = parser.parse_args(argv)
     check_args(parser, args, {"codecs": codecs.FAMILIES, "metrics": METRICS})
     return args
@@ -371,6 +372,9 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "rd.json").write_text(json.dumps(results, indent=1) + "\n")
     plot.draw(results, args.out / "rd.png")
+    if args.json:
+        print(json.dumps(results))
+        return
     for text in tables.all_tables(results):
         print(text + "\n")
     print(f"{args.out / 'rd.json'}: {len(pictures)} images, corpus {results['corpus']['sha256'][:16]}")

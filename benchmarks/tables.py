@@ -11,7 +11,7 @@ Rows = list[list[str]]
 
 def label(codec: str) -> str:
     """-> a codec's name for readers."""
-    return codec.replace("-scaled", ", best downscale").replace("-bare", ", bare")
+    return codec.replace("-scaled", ", best downscale").replace("-bare", ", bare").replace("-vivid", ", vivid")
 
 
 def mean_rows(results: dict[str, Any], metric: str, *, intervals: bool = False) -> Rows:

@@ -105,7 +105,7 @@ def toy_model(toy_file: Path) -> Model:
 
 def forget_models() -> None:
     """Empty the registry's caches."""
-    for cached in (registry.models, registry.load, registry.load_by_id, registry._network):
+    for cached in (registry.models, registry.load, registry.load_by_id, registry._network, registry.vivid_network):
         cached.cache_clear()
 
 

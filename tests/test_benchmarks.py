@@ -90,6 +90,11 @@ def test_results_have_every_codec_image_and_budget(finished: tuple[Path, dict]) 
     assert len((out / "rd.jsonl").read_text().splitlines()) == len(found)
 
 
+def test_json_alone_is_printed(finished: tuple[Path, dict], corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, results = finished
+    assert run(corpus, out, "--json") == json.loads(capsys.readouterr().out) == results
+
+
 def test_no_file_is_over_its_budget(finished: tuple[Path, dict]) -> None:
     _, results = finished
     for record in results["records"]:
@@ -288,7 +293,7 @@ def test_bisection_finds_the_best_quality(name: str, corpus: Path) -> None:
 def fake_prow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     """prow as a codec that stores the mean colour; `asked` and `extra` bytes of its files can be set."""
     control = {"extra": 0, "asked": []}
-    model = SimpleNamespace(id=2, name="prow-small", sha256="5e" * 32, is_default=True)
+    model = SimpleNamespace(id=2, name="prow-small", sha256="5e" * 32, is_default=True, vivid_sha256=None)
 
     def encode(image: np.ndarray, *, bytes: int, model: str, profile: str) -> bytearray:
         control["asked"].append((bytes, model, profile))
@@ -299,7 +304,8 @@ def fake_prow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
             bytes + control["extra"], b"\0"
         )
 
-    def decode(data: bytearray) -> Image.Image:
+    def decode(data: bytearray, *, style: str) -> Image.Image:
+        assert style == "faithful"
         size = (int.from_bytes(data[3:5]), int.from_bytes(data[5:7]))
         return Image.new("RGB", size, tuple(data[:3]))
 
@@ -337,6 +343,7 @@ def test_prow_is_held_to_its_budget(fake_prow: dict, corpus: Path, tmp_path: Pat
     assert fake_prow["asked"] == [(b, "prow-small", "file") for b in (16, 64, 512)] * 2
     assert results["summary"]["prow"]["16"]["reached"] == 0
     fake_prow["extra"] = 1
+    rd.family_codecs.cache_clear()  # it keeps files for the other style
     with pytest.raises(AssertionError, match="prow gave 65 bytes for a budget of 64"):
         run(corpus, tmp_path / "new", "--codecs", "prow", "--budgets", "64")
     with pytest.raises(ValueError, match="no model 'anchor': there are prow-small"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import draw_picture, forget_models
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -28,6 +29,7 @@ from prow.registry import Model
 from prow.stream import PassTokens, Tokens
 from prow.tokenizer import Tokenizer
 from prow.training import onnx_export
+from prow_cli.main import main
 
 SIZES = [(1, 1), (1, 40), (40, 1), (17, 23), (64, 48), (101, 75)]
 MODELS = ("anchor", "prow-small")
@@ -271,6 +273,36 @@ def test_encoding_takes_torch_whatever_decodes(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("PROW_BACKEND", name)
         data[name] = prow.encode(draw_picture(24, 24), bytes=100, effort=1)
     assert data["onnx"] == data["torch"]
+
+
+def test_models_says_which_backend_does_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "gpu_in_sight", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("PROW_BACKEND", raising=False)
+    config = registry.load("prow-small").config
+    cpu = {"onnx": "decodes, on the CPU", "torch": "encodes, on the CPU", "triton": "nothing: torch finds no GPU"}
+    assert backend.explain(config) == cpu
+    lines = CliRunner().invoke(main, ["models", "--verbose"]).output.splitlines()
+    assert lines[-3:] == [f"backend {name:<8} {what}" for name, what in cpu.items()]
+    monkeypatch.setenv("PROW_BACKEND", "torch")
+    assert backend.explain(config) == {
+        "onnx": "nothing: PROW_BACKEND is 'torch'",
+        "torch": "encodes and decodes, on the CPU",
+        "triton": "nothing: PROW_BACKEND is 'torch'",
+    }
+    monkeypatch.delenv("PROW_BACKEND")
+    monkeypatch.setattr(backend, "gpu_in_sight", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: True)
+    assert backend.explain(config) == {
+        "onnx": "nothing: a GPU is in sight, which it cannot use",
+        "torch": "encodes and decodes, on the GPU",
+        "triton": "attention, on the GPU",
+    }
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
+    found = backend.explain(config)
+    assert found["onnx"] == "nothing: ONNX Runtime is not installed (pip install onnxruntime)"
+    assert found["triton"] == "nothing: it is not installed (pip install 'prow[gpu]')"
 
 
 def test_gpu_in_sight(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

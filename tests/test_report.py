@@ -30,7 +30,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from benchmarks import gallery, output, report, results_file, summary  # noqa: E402
+from benchmarks import gallery, output, report, results_file, strip, summary  # noqa: E402
 
 BUDGETS = [100, 400, 1600]
 OPTIONS = ("--codecs", "anchor,webp,webp-scaled", "--budgets", "40,300", "--cuts", "32,80,200", "--model", "anchor")
@@ -287,7 +287,7 @@ def test_bad_results_are_refused(text: str | None, message: str, files: Path, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "webp,gif"], "report: unknown codec 'gif': wanted some of prow, prow-bare"),
+        (["--codecs", "webp,gif"], "report: unknown codec 'gif': wanted some of prow, prow-vivid, prow-bare"),
         (["--codecs", "anchor-scaled"], "report: unknown codec 'anchor-scaled'"),
         (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers above 0"),
         (["--cuts", "8,100"], "--cuts has 8: must be 32 or more"),
@@ -389,3 +389,22 @@ def test_sliders_work_in_a_browser(page: str, tmp_path: Path) -> None:
         for s in (steps[0], steps[2])
     ]
     assert seen["dragged"] == "10"
+
+
+def test_strip_shows_what_each_codec_does(tmp_path: Path) -> None:
+    out = tmp_path / "strip.png"
+    strip.main(["--codecs", "webp,webp-scaled,anchor", "--photos", "chelsea", "--bytes", "300", "--out", str(out)])
+    width, height = Image.open(out).size
+    assert (width - strip.GAP) % 4 == 0 and height == strip.HEIGHT + strip.CAPTION + strip.GAP
+    column = (width - strip.GAP) // 4
+    pictures = np.asarray(Image.open(out))[strip.CAPTION + 10 : strip.CAPTION + 200]
+    means = [pictures[:, i * column + 50 : i * column + 300].mean() for i in range(4)]
+    assert means[1] == 255  # WebP cannot, without downscaling
+    assert all(abs(means[i] - means[0]) < 6 for i in (2, 3))
+    for options, words in [
+        (["--codecs", "gif"], "unknown codec 'gif'"),
+        (["--photos", "nothing"], "no photo 'nothing'"),
+    ]:
+        with pytest.raises(SystemExit, match=words):
+            strip.main([*options, "--out", str(tmp_path / "other.png")])
+    assert list(tmp_path.iterdir()) == [out]

@@ -22,8 +22,10 @@ from PIL import Image
 from PIL.Image import DecompressionBombError
 
 import prow
-from prow.api import DEFAULT_EFFORT
+from prow import backend, container
+from prow.api import DEFAULT_EFFORT, STYLES, Style
 from prow.errors import DamagedError, FormatError, ModelError, ProwError
+from prow.registry import load
 
 from . import output
 from .sizes import Size
@@ -206,8 +208,15 @@ def _remark_if_short(out: str, data: bytes, size: int | None, bpp: float | None)
 @source_argument
 @out_argument
 @force_option
+@click.option(
+    "--style",
+    type=click.Choice(STYLES),
+    default=STYLES[0],
+    show_default=True,
+    help="faithful: nearest to the original; vivid: sharper, with detail that need not be true.",
+)
 @click.option("--allow-damaged", is_flag=True, help="Decode a file whose checksum is wrong all the same.")
-def decode(source: str, out: str, force: bool, allow_damaged: bool) -> None:
+def decode(source: str, out: str, force: bool, style: Style, allow_damaged: bool) -> None:
     """Turn the prow file IN into the picture OUT, in the format of its suffix (- writes PNG).
 
     A file that was cut is decoded as far as it goes.
@@ -216,13 +225,14 @@ def decode(source: str, out: str, force: bool, allow_damaged: bool) -> None:
     output.check_free(out, force=force)
     data = _read(source)
     with _naming(source):
-        facts = prow.inspect(data)
-        image = prow.decode(data, strict=not allow_damaged)
+        header, payload, state = container.parse(data)
+        image = prow.decode(data, style=style, strict=not allow_damaged)
     output.write(out, _picture_bytes(image, picture_format), force=force)
     name = _name(source)
-    if facts.state == "cut":
-        _remark(f"{name} is cut: {facts.present_bytes:,} of {facts.declared_bytes:,} bytes; decoded what is there")
-    elif facts.state == "damaged":
+    if state == "cut":
+        present = header.header_bytes + len(payload)
+        _remark(f"{name} is cut: {present:,} of {header.file_bytes:,} bytes; decoded what is there")
+    elif state == "damaged":
         _remark(f"{name} is damaged: its checksum is wrong; decoded all the same")
 
 
@@ -280,12 +290,18 @@ def truncate(source: str, out: str, size: int, force: bool) -> None:
 
 
 @main.command()
-def models() -> None:
+@click.option("--verbose", is_flag=True, help="Also say what each backend does on this machine, and if nothing, why.")
+def models(verbose: bool) -> None:
     """List the models that are installed."""
     for one in prow.models():
         mark = "*" if one.is_default else " "
-        click.echo(f"{mark} {one.id:>3}  {one.name:<12} {one.weights_bytes:>12,} bytes  {one.description}")
+        styles = "faithful, vivid" if one.vivid_sha256 else "faithful"
+        click.echo(f"{mark} {one.id:>3}  {one.name:<12} {one.weights_bytes:>12,} bytes  {styles:<16} {one.description}")
     click.echo("* the default")
+    if verbose:
+        config = load("default").config
+        for name, what in backend.explain(config).items():
+            click.echo(f"backend {name:<8} {what}")
 
 
 if __name__ == "__main__":

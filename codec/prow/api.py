@@ -13,7 +13,7 @@ from .container import DEFAULT_MAX_PIXELS
 from .errors import BudgetError, DamagedError, InputError, LimitError, ModelError
 from .geometry import passes
 from .image import ImageLike, load_rgb
-from .registry import load, load_by_id
+from .registry import load, load_by_id, vivid_network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .stream import Tokens
 
 Profile = Literal["file", "bare"]
+Style = Literal["faithful", "vivid"]
+STYLES = ("faithful", "vivid")
 DEFAULT_QUALITY = 50
 DEFAULT_EFFORT = 5
 ByteString = bytes  # the builtin, where a parameter is called bytes
@@ -113,17 +115,26 @@ def tokenize(
 
 
 def decode(
-    data: ByteString, *, device: str = "auto", strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS
+    data: ByteString,
+    *,
+    style: Style = "faithful",
+    device: str = "auto",
+    strict: bool = True,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Image.Image:
     """The picture in a prow file, or in any prefix of one that holds the header.
 
     Args:
-        data: the bytes of a file. strict: False decodes a damaged file all the same.
+        data: the bytes of a file.
+        style: "faithful", nearest to the original; "vivid", repainted to look sharper, with likely detail that need not
+            be true (see `prow.vivid`; takes torch). Any file can be decoded either way.
+        strict: False decodes a damaged file all the same.
         device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backend`).
         max_pixels: width * height above this is refused.
 
     Raises:
-        FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed.
+        FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
+        does not have this style.
     """
     header, payload, state = container.parse(data)
     if state == "damaged" and strict:
@@ -133,14 +144,18 @@ def decode(
     from .stream import read
 
     tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
-    return detokenize(tokens, device=device)
+    return detokenize(tokens, style=style, device=device)
 
 
-def detokenize(tokens: Tokens, *, device: str = "auto") -> Image.Image:
-    """The picture that tokens stand for."""
+def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto") -> Image.Image:
+    """The picture that tokens stand for; arguments as in `decode`."""
     from PIL import Image
 
+    if style not in STYLES:
+        raise InputError(f"style {style!r} came, wanted one of {', '.join(map(repr, STYLES))}")
     model = load_by_id(tokens.model_id)
+    if style == "vivid":
+        return Image.fromarray(_vivid(model.config.name, tokens, device))
     if backend.for_decoding(model.config, device) == "onnx":
         from .onnx_codec import to_image
 
@@ -148,6 +163,16 @@ def detokenize(tokens: Tokens, *, device: str = "auto") -> Image.Image:
     from .codec import to_image
 
     return Image.fromarray(to_image(_codec(model.config.name, device).decode(tokens)))
+
+
+def _vivid(name: str, tokens: Tokens, device: str) -> np.ndarray:
+    """The picture in the vivid style, uint8 [H, W, 3]."""
+    codec = _codec(name, device)
+    network = vivid_network(name, str(codec.device))
+    from .codec import to_image
+    from .vivid import repaint
+
+    return to_image(repaint(network, codec.decode(tokens), tokens))
 
 
 def inspect(data: ByteString) -> Info:

@@ -48,6 +48,32 @@ def for_decoding(config: Config, device: str) -> Literal["onnx", "torch"]:
     return "torch" if why_not or (not name and device == "auto" and gpu_in_sight()) else "onnx"
 
 
+def explain(config: Config) -> dict[str, str]:
+    """For each backend what it does with files of a model on this machine, or why it does nothing. Imports torch.
+
+    Raises:
+        InputError: as `for_decoding`.
+    """
+    import torch
+
+    name, on_gpu = wanted(), torch.cuda.is_available()
+    decoder = for_decoding(config, "auto")
+    device = "the GPU" if on_gpu else "the CPU"
+    found = {"onnx": "decodes, on the CPU", "torch": f"encodes, on {device}", "triton": f"attention, on {device}"}
+    if decoder == "torch":
+        by_choice = f"PROW_BACKEND is {name!r}" if name else "a GPU is in sight, which it cannot use"
+        found["onnx"] = f"nothing: {_why_not_onnx(config, 'auto') or by_choice}"
+        found["torch"] = f"encodes and decodes, on {device}"
+    why_not = "" if name != "torch" else "PROW_BACKEND is 'torch'"
+    if importlib.util.find_spec("triton") is None:
+        why_not = why_not or "it is not installed (pip install 'prow[gpu]')"
+    if not on_gpu:
+        why_not = why_not or "torch finds no GPU"
+    if why_not:
+        found["triton"] = f"nothing: {why_not}"
+    return found
+
+
 def gpu_in_sight() -> bool:
     """Whether torch may find a GPU. To ask torch itself would cost its import, which `onnx` is there to save."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):

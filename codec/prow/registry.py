@@ -18,8 +18,11 @@ from .errors import ModelError
 from .tables import Tables, check_shapes
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .onnx_codec import OnnxCodec
     from .tokenizer import Tokenizer
+    from .vivid import Vivid
 
 DEFAULT = "prow-small"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
@@ -29,7 +32,8 @@ _WEIGHT_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """One installed model. `weights_bytes` and `sha256` are those of its file."""
+    """One installed model. `weights_bytes` and `sha256` are those of its file; `vivid_sha256` that of the file of its
+    vivid style, None if it has none."""
 
     id: int
     name: str
@@ -37,6 +41,7 @@ class ModelInfo:
     weights_bytes: int
     sha256: str
     is_default: bool
+    vivid_sha256: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +84,9 @@ def models() -> tuple[ModelInfo, ...]:
     for name in _files():
         model = load(name)
         digest = hashlib.sha256(model.content).hexdigest()
-        config = model.config
-        found.append(ModelInfo(config.model_id, name, config.description, len(model.content), digest, name == DEFAULT))
+        config, is_default, size = model.config, name == DEFAULT, len(model.content)
+        vivid = hashlib.sha256(_vivid_file(name).read_bytes()).hexdigest() if _vivid_file(name).is_file() else None
+        found.append(ModelInfo(config.model_id, name, config.description, size, digest, is_default, vivid))
     return tuple(sorted(found, key=lambda m: m.id))
 
 
@@ -158,15 +164,35 @@ def _network(name: str, device: str) -> Tokenizer:
     return network.to(device).eval().requires_grad_(False)
 
 
-def load_weights(network: Tokenizer, content: bytes, name: str) -> None:
-    """Fill a network from the bytes of a model file.
+def _vivid_file(name: str) -> Traversable:
+    return resources.files("prow") / "weights" / "vivid" / f"{name}.safetensors"
+
+
+@cache
+def vivid_network(name: str, device: str) -> Vivid:
+    """The network of an installed model's vivid style, in fp32, ready for inference. Cached per model and device.
+
+    Raises:
+        ModelError: the model does not have this style, or its weights do not fit.
+    """
+    from .vivid import Vivid
+
+    file = _vivid_file(name)
+    if not file.is_file():
+        raise ModelError(f"style 'vivid' came, model {name} has 'faithful' alone")
+    network = Vivid()
+    load_weights(network, file.read_bytes(), f"{name} (vivid)", prefix="")
+    return network.to(device).eval().requires_grad_(False)
+
+
+def load_weights(network: nn.Module, content: bytes, name: str, prefix: str = "network.") -> None:
+    """Fill a network from the bytes of a model file, whose weights have names with a prefix.
 
     Raises:
         ModelError: the file's weights do not fit the network.
     """
     from safetensors.torch import load as load_tensors
 
-    prefix = "network."
     tensors = load_tensors(content)
     weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
     try:

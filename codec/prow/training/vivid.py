@@ -1,0 +1,218 @@
+"""Train the vivid style of a model: `python -m prow.training.vivid --data DIR --minutes 25 --out DIR`.
+
+A fifth of the minutes goes into pairs: crops of the training photos, coded by the installed model at random base steps,
+half of them cut at random, and decoded. The rest is training on crops of these pairs. Needs the extra `train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .. import registry
+from ..codec import Codec
+from ..stream import read
+from ..vivid import Vivid, condition, grain
+from . import st_lpips
+from .data import SUFFIXES, crop_photo, find_sources
+from .trainer import log_line
+
+SIDE, CROP = 256, 128  # px of a pair, and of what is learned from at once
+BASES = (28, 50)  # base steps: 32 to 1,448 grey levels
+FIDELITY, TONE = 10.0, 40.0  # weight of square errors (range 1), and of those of means of 8 x 8 px, beside ST-LPIPS
+CRITIC = 0.1  # weight of the critic's judgement (hinge loss)
+DATA_SHARE = 0.2  # of the minutes
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """uint8 [3, H, W] original and decoded, and what the network is told."""
+
+    original: Tensor
+    decoded: Tensor
+    cond: tuple[float, float]
+
+
+def make_pair(codec: Codec, pixels: np.ndarray, base: int, share: float) -> Pair:
+    """Code pixels [H, W, 3], cut the stream to a share of its bytes, decode what is left."""
+    coded = codec.encode(pixels, base)
+    content, sent = coded.content[: max(4, round(share * len(coded.content)))], coded.tokens
+    received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
+    decoded = codec.decode(received, after=coded).round().to(torch.uint8)
+    count = sum(int(part.counts.sum(dtype=int)) for part in received.passes)
+    told = condition(received.base if received.base is not None else base, count, sent.width * sent.height)
+    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, told)
+
+
+class Critic(nn.Module):
+    """A patch discriminator (Isola et al., arXiv:1611.07004): is a picture an original, given what was decoded?"""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        widths = (6, width, 2 * width, 4 * width)
+        convs = [nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)]
+        convs.append(nn.Conv2d(4 * width, 1, 3, padding=1))
+        self.layers = nn.ModuleList(nn.utils.parametrizations.spectral_norm(conv) for conv in convs)
+
+    def forward(self, picture: Tensor, decoded: Tensor) -> Tensor:
+        x = torch.cat([picture, decoded], dim=1) / 64 - 2
+        for layer in self.layers[:-1]:
+            x = F.leaky_relu(layer(x), 0.2)
+        return self.layers[-1](x)
+
+
+def random_pairs(codec: Codec, data: Path, minutes: float, rng: random.Random) -> list[Pair]:
+    photos, _ = find_sources(data)
+    until, found = time.monotonic() + 60 * minutes, []
+    while time.monotonic() < until or not found:
+        pixels = crop_photo(rng.choice(photos).open(), SIDE, SIDE, rng, whole=0.3)
+        share = rng.uniform(0.1, 1) if rng.random() < 0.5 else 1.0
+        found.append(make_pair(codec, np.ascontiguousarray(pixels), rng.randint(*BASES), share))
+    return found
+
+
+def validation_pairs(codec: Codec, folder: Path, count: int) -> list[Pair]:
+    """The middle of `count` photos at half size, whole streams of base steps across the range."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = []
+    for i, path in enumerate(paths[:: max(1, len(paths) // count)][:count]):
+        photo = Image.open(path).convert("RGB").reduce(2)
+        left, top = (photo.width - SIDE) // 2, (photo.height - SIDE) // 2
+        pixels = np.asarray(photo.crop((left, top, left + SIDE, top + SIDE)))
+        found.append(make_pair(codec, pixels, BASES[0] + i * (BASES[1] - BASES[0]) // max(1, count - 1), 1.0))
+    return found
+
+
+def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor]:
+    """Originals and decoded pictures as float [B, 3, H, W], and conditions [B, 2]."""
+    originals, decoded = (torch.stack([getattr(p, n) for p in pairs]).float() for n in ("original", "decoded"))
+    return originals, decoded, torch.tensor([p.cond for p in pairs])
+
+
+def random_crops(pairs: list[Pair], count: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+    """As `stacked`, of crops of CROP px, half of them mirrored."""
+    found = []
+    for pair in rng.choices(pairs, k=count):
+        top, left = rng.randrange(SIDE - CROP + 1), rng.randrange(SIDE - CROP + 1)
+        one, other = (x[:, top : top + CROP, left : left + CROP] for x in (pair.original, pair.decoded))
+        if rng.random() < 0.5:
+            one, other = one.flip(2), other.flip(2)
+        found.append(Pair(one, other, pair.cond))
+    return stacked(found)
+
+
+def losses(weights: st_lpips.Weights, painted: Tensor, originals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """ST-LPIPS, square error and square error of means of 8 x 8 px, of pictures [B, 3, H, W], 0 to 255."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=painted.requires_grad):
+        with torch.no_grad():
+            wanted = [x.float() for x in st_lpips.features(weights, originals / 127.5 - 1)]
+        painted_features = (x.float() for x in st_lpips.features(weights, painted / 127.5 - 1))
+        distance = st_lpips.between(weights, painted_features, wanted)
+    error = (painted - originals) / 255
+    return distance, error.square().mean(), F.avg_pool2d(error, 8).square().mean()
+
+
+@torch.no_grad()
+def figures(network: Vivid, weights: st_lpips.Weights, pairs: list[Pair]) -> dict[str, float]:
+    """Mean ST-LPIPS and PSNR of decoded pictures and of the repainted ones."""
+    found = []
+    for pair in pairs:
+        original, decoded, cond = stacked([pair])
+        painted = network(decoded, grain(SIDE, SIDE)[None, None], cond)
+        for picture in (decoded, painted):
+            distance, error, _ = losses(weights, picture, original)
+            found += [float(distance), -10 * float(error.log10())]
+    before, psnr_before, after, psnr = np.reshape(found, (-1, 4)).mean(0).round(4).tolist()
+    return {"st_lpips_faithful": before, "psnr_faithful": psnr_before, "st_lpips_vivid": after, "psnr_vivid": psnr}
+
+
+def write(network: Vivid, folder: Path, name: str) -> Path:
+    """NAME.safetensors, weights in half precision, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    temporary = path.with_suffix(".tmp")
+    save_file({k: v.detach().half().contiguous() for k, v in network.state_dict().items()}, temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def train(
+    network: Vivid, pairs: list[Pair], val: list[Pair], out: Path, name: str, minutes: float, rate: float, batch: int
+) -> Vivid:
+    """Train for some minutes, log and write every other one -> the moving average of the weights."""
+    weights, rng = st_lpips.load(), random.Random(1)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.001)
+    critic = Critic()
+    taught = torch.optim.Adam(critic.parameters(), lr=2 * rate, betas=(0.5, 0.99))
+    began = logged = time.monotonic()
+    step, noise = 0, grain(SIDE, SIDE)
+    while (used := (time.monotonic() - began) / 60) < minutes:
+        originals, decoded, cond = random_crops(pairs, batch, rng)
+        top, left = rng.randrange(SIDE - CROP), rng.randrange(SIDE - CROP)
+        crop = noise[top : top + CROP, left : left + CROP].expand(batch, 1, -1, -1)
+        with torch.autocast("cpu", torch.bfloat16):
+            painted = network(decoded, crop, cond).float()
+        distance, error, tone = losses(weights, painted, originals)
+        doubt = -critic(painted, decoded).mean()
+        (distance + FIDELITY * error + TONE * tone + CRITIC * doubt).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * min(1.0, (1 - used / minutes) / 0.4 + 0.03)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        taught.zero_grad(set_to_none=True)
+        real, false = critic(originals, decoded), critic(painted.detach(), decoded)
+        (F.relu(1 - real).mean() + F.relu(1 + false).mean()).backward()
+        taught.step()
+        step += 1
+        for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+            mean.lerp_(now.detach(), 1 - min(0.995, (step + 1) / (step + 10)))
+        if time.monotonic() - logged > 120:
+            logged = time.monotonic()
+            log_line(out / "vivid.jsonl", {"minutes": round(used, 1), "step": step} | figures(average, weights, val))
+            write(average, out, name)
+    print(json.dumps({"minutes": round(used, 1), "step": step} | figures(average, weights, val)))
+    print(write(average, out, name))
+    return average
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m prow.training.vivid", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/, as for prow.training")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--batch", type=int, default=4, help=f"crops of {CROP} px a step")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="weights to start from")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    model = registry.load(args.model)
+    codec = Codec(model.network("cpu"), model.tables)
+    network = Vivid()
+    if args.init:
+        network.load_state_dict({name: weights.float() for name, weights in load_file(args.init).items()})
+    pairs = random_pairs(codec, args.data / "train", DATA_SHARE * args.minutes, random.Random(0))
+    val = validation_pairs(codec, args.data / "val", 12)
+    print(f"{len(pairs)} pairs", flush=True)
+    minutes = (1 - DATA_SHARE) * args.minutes
+    train(network, pairs, val, args.out, model.config.name, minutes, args.rate, args.batch)
+
+
+if __name__ == "__main__":
+    main()
