@@ -20,7 +20,7 @@ from prow import container
 pytestmark = pytest.mark.usefixtures("installed")
 
 NAMES = {
-    *("encode", "decode", "tokenize", "detokenize", "inspect", "truncate", "models"),
+    *("encode", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
     *("Info", "PassInfo", "ModelInfo"),
     *("ProwError", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -88,9 +89,9 @@ class Codec:
             if full or (step.kind == REFINE and not refine):
                 part = empty_tokens(step.level, self.config)
             else:
-                context = self._context(picture, ahead, plan, index, base)
+                context = self._context(picture, ahead, plan, index, [base])
                 part = self._choose_tokens(step, base, targets[index], context, kappa, allocation)
-                picture, ahead = self._paint(step, step.step_index(base), part, context)
+                picture, ahead = self._paint(step, [base], [part], context)
                 contexts.append(context)
             parts.append(part)
             if not full:
@@ -112,7 +113,7 @@ class Codec:
         values, gains = [], []
         for rows, tiles in self._rows(step.level):
             context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
-            delta = self._delta(grid, len(sizes))
+            delta = self._steps(step, [base], len(sizes))
             ratios = self.network.analyse(tiling.cut(target, *rows), context_tiles, sizes, delta, step.kind, order)
             v, g = quantise(ratios, prices[0], kappa)
             values.append(v * exists[tiles])
@@ -141,11 +142,25 @@ class Codec:
             picture = after.contexts[first]
         for index in range(first, len(plan)):
             step, part = plan[index], tokens.passes[index]
-            context = self._context(picture, ahead, plan, index, base)
+            context = self._context(picture, ahead, plan, index, [base])
             if index == last:
-                return self._join(step, step.step_index(base), part, context)[0].clamp(0, 255)
-            picture, ahead = self._paint(step, step.step_index(base), part, context)
+                return self._join(step, [base], [part], context)[0].clamp(0, 255)
+            picture, ahead = self._paint(step, [base], [part], context)
         return picture[0]
+
+    @torch.inference_mode()
+    def decode_many(self, batch: Sequence[Tokens]) -> list[Tensor]:
+        """Tokens of pictures of one size -> pictures [3, H, W], 0 to 255; they go through each pass together."""
+        (size, *others) = {(tokens.width, tokens.height) for tokens in batch}
+        if others:
+            raise ValueError(f"pictures of sizes {size} and {others[0]} came, wanted one size")
+        plan = passes(*size, self.config)
+        bases = [UNKNOWN_BASE if tokens.base is None else tokens.base for tokens in batch]
+        picture, ahead = self._start(plan, len(batch))
+        for index, step in enumerate(plan):
+            context = self._context(picture, ahead, plan, index, bases)
+            picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context)
+        return list(picture)
 
     def targets(self, pixels: np.ndarray) -> list[Tensor]:
         """What each pass should arrive at, [1, 3, H, W] of its level, for pixels uint8 [H, W, 3]."""
@@ -173,50 +188,62 @@ class Codec:
         plan = passes(tokens.width, tokens.height, self.config)[: last + 1]
         (picture, ahead), integers = self._start(plan), []
         for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=False)):
-            grid, tiling, order = step.step_index(tokens.base), Tiling(step.level, self.device), self._order(step.kind)
+            tiling, order, bases = Tiling(step.level, self.device), self._order(step.kind), [tokens.base]
             values = torch.from_numpy(part.values.astype(np.float32)).to(self.device).requires_grad_()
             counts = torch.from_numpy(part.counts.astype(np.int64)).to(self.device)
-            context, delta = self._context(picture, ahead, plan, index, tokens.base), self._delta(grid, len(counts))
+            context, delta = self._context(picture, ahead, plan, index, bases), self._steps(step, bases, len(counts))
             tiles = tiling.cut(context)
             painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
             picture = tiling.join(painted)
             if step is not plan[-1]:
                 share = tiling.spread(counts.float() / self.config.tokens)
-                picture, ahead = self.network.finish(picture, context, share, self._delta(grid, 1), step.kind)
+                picture, ahead = self.network.finish(picture, context, share, self._steps(step, bases), step.kind)
             integers.append(values)
         return list(torch.autograd.grad((picture - target.clone()).square().mean(), integers))
 
-    def _paint(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What a pass makes of its tokens and the picture so far: [1, 3, H, W], and what to add when it is doubled.
+    def _paint(
+        self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a pass makes of its tokens and the pictures so far: [B, 3, H, W], and what to add when they are doubled.
 
         Without tokens, the last level stays as it is: the networks have nothing to say there that is worth their time.
         """
-        if step.kind in (FULL, REFINE) and not part.counts.any():
-            return context, None
-        picture = self._join(step, grid, part, context)
-        share = torch.from_numpy(part.counts.astype(np.float32)).to(self.device) / self.config.tokens
-        return self._finish(picture, context, Tiling(step.level, self.device).spread(share), grid, step.kind)
+        if step.kind in (FULL, REFINE):
+            some = [i for i, part in enumerate(parts) if part.counts.any()]
+            if not some:
+                return context, None
+            if len(some) < len(parts):
+                better, _ = self._paint(step, [bases[i] for i in some], [parts[i] for i in some], context[some])
+                picture = context.clone()
+                picture[some] = better
+                return picture, None
+        picture = self._join(step, bases, parts, context)
+        counts = np.concatenate([part.counts for part in parts]).astype(np.float32)
+        share = torch.from_numpy(counts).to(self.device) / self.config.tokens
+        return self._finish(step, bases, picture, context, Tiling(step.level, self.device).spread(share))
 
-    def _join(self, step: Pass, grid: int, part: PassTokens, context: Tensor) -> Tensor:
-        """The picture of a pass before the loop filter, [1, 3, H, W]."""
+    def _join(self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor) -> Tensor:
+        """The pictures of a pass before the loop filter, [B, 3, H, W]."""
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         painted = []
-        for rows, tiles in self._rows(step.level):
-            values = torch.from_numpy(part.values[tiles].astype(np.float32)).to(self.device)
-            counts = torch.from_numpy(part.counts[tiles].astype(np.int64)).to(self.device)
-            context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
-            delta = self._delta(grid, len(sizes))
-            painted.append(self.network.synthesise(values, counts, context_tiles, sizes, delta, step.kind, order))
-        return tiling.join(torch.cat(painted))
+        for rows, tiles in self._rows(step.level, len(parts)):
+            values = torch.from_numpy(np.concatenate([part.values[tiles] for part in parts]).astype(np.float32))
+            counts = torch.from_numpy(np.concatenate([part.counts[tiles] for part in parts]).astype(np.int64))
+            values, counts, sizes = values.to(self.device), counts.to(self.device), tiling.sizes[tiles]
+            delta, sizes = self._steps(step, bases, len(sizes)), sizes.repeat(len(parts), 1)
+            context_tiles = tiling.cut(context, *rows)
+            done = self.network.synthesise(values, counts, context_tiles, sizes, delta, step.kind, order)
+            painted.append(done.unflatten(0, (len(parts), -1)))
+        return tiling.join(torch.cat(painted, dim=1).flatten(0, 1))
 
     def _finish(
-        self, picture: Tensor, context: Tensor, received: Tensor, grid: int, kind: int
+        self, step: Pass, bases: Sequence[int], picture: Tensor, context: Tensor, received: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
-        finished, ahead = [], []
+        finished, ahead, delta = [], [], self._steps(step, bases)
         for given, kept in strips(picture.shape[-2], _STRIP, self.config.reach):
             part, before, share = (t[..., given, :] for t in (picture, context, received))
-            out, more = self.network.finish(part, before, share, self._delta(grid, 1), kind)
+            out, more = self.network.finish(part, before, share, delta, step.kind)
             finished.append(out[..., kept, :])
             if more is not None:
                 ahead.append(more[..., 2 * kept.start : 2 * kept.stop, :])
@@ -224,29 +251,32 @@ class Codec:
 
     # -- shared --------------------------------------------------------------------------------------------------
 
-    def _start(self, plan: list[Pass]) -> tuple[Tensor, None]:
+    def _start(self, plan: list[Pass], count: int = 1) -> tuple[Tensor, None]:
         level = plan[0].level
-        return torch.full((1, 3, level.height, level.width), 128.0, device=self.device), None
+        return torch.full((count, 3, level.height, level.width), 128.0, device=self.device), None
 
-    def _context(self, picture: Tensor, ahead: Tensor | None, plan: list[Pass], index: int, base: int) -> Tensor:
-        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
+    def _context(
+        self, picture: Tensor, ahead: Tensor | None, plan: list[Pass], index: int, bases: Sequence[int]
+    ) -> Tensor:
+        """The pictures so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
         step = plan[index]
         if picture.shape[-2:] == (step.level.height, step.level.width):
             return picture
         for before in silent(plan[index - 1], step, self.config):
             picture = double(picture, ahead, before.level.width, before.level.height)
-            nothing = torch.zeros_like(picture)
-            picture, ahead = self._finish(picture, picture, nothing, before.step_index(base), before.kind)
+            picture, ahead = self._finish(before, bases, picture, picture, torch.zeros_like(picture))
         return double(picture, ahead, step.level.width, step.level.height)
 
     @staticmethod
-    def _rows(level: Level) -> list[tuple[tuple[int, int], slice]]:
-        """Batches of whole rows of tiles: (first and last row), tiles."""
+    def _rows(level: Level, pictures: int = 1) -> list[tuple[tuple[int, int], slice]]:
+        """Batches of whole rows of tiles of each picture: (first and last row), tiles."""
         columns = len(level.columns)
-        return [((a, b), slice(a * columns, b * columns)) for a, b in level.batches(_TILES)]
+        return [((a, b), slice(a * columns, b * columns)) for a, b in level.batches(_TILES // pictures)]
 
-    def _delta(self, grid: int, count: int) -> Tensor:
-        return step_tensor(torch.full((count,), grid, device=self.device))
+    def _steps(self, step: Pass, bases: Sequence[int], tiles: int = 1) -> Tensor:
+        """Quantiser steps of a pass by base step of each picture, each as often as it has tiles: [B * tiles]."""
+        grid = torch.tensor([step.step_index(base) for base in bases], device=self.device)
+        return step_tensor(grid).repeat_interleave(tiles)
 
     def _order(self, kind: int) -> Tensor:
         return torch.from_numpy(self.tables.order[kind].astype(np.int64)).to(self.device)
