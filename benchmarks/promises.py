@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -198,17 +198,18 @@ def threads(number: int) -> Iterator[None]:
 
 
 def watched_decode(data: bytes) -> tuple[Tokens, np.ndarray]:
-    """prow.decode, and the tokens that it hands from the entropy decoder to the network."""
+    """prow.decode with torch, and the tokens that it hands from the entropy decoder to the network."""
     seen: list[Tokens] = []
-    decode = Codec.decode
+    decode_many = Codec.decode_many
 
-    def watch(self: Codec, tokens: Tokens) -> torch.Tensor:
-        seen.append(tokens)
-        return decode(self, tokens)
+    def watch(self: Codec, batch: Sequence[Tokens]) -> list[torch.Tensor]:
+        seen.extend(batch)
+        return decode_many(self, batch)
 
-    with mock.patch.object(Codec, "decode", watch):
+    with mock.patch.object(Codec, "decode_many", watch), mock.patch.dict(os.environ, PROW_BACKEND="torch"):
         picture = np.asarray(prow.decode(data))
-    return seen[0], picture
+    (tokens,) = seen
+    return tokens, picture
 
 
 def check_threads(images: Images, model: str) -> Report:
