@@ -13,7 +13,7 @@ import prow.codec
 from prow.anchor import COLOUR, Anchor
 from prow.codec import Codec
 from prow.config import CONFIGS, FULL, MIDDLE, START
-from prow.geometry import Level
+from prow.geometry import Level, Pass
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
 from prow.training.loop import run_passes
@@ -301,9 +301,10 @@ def test_strips_equal_the_whole(
 ) -> None:
     width, height = size
     given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 3, height, width, seed=3) / 255]
-    whole, ahead = codec._finish(*given, grid=28, kind=kind)
+    step = Pass(kind, Level(width, height, TOY.tile), 0, 0)
+    whole, ahead = codec._finish(step, [28], *given)
     monkeypatch.setattr(prow.codec, "_STRIP", 16)
-    strips, strips_ahead = codec._finish(*given, grid=28, kind=kind)
+    strips, strips_ahead = codec._finish(step, [28], *given)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
     assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something

@@ -43,7 +43,8 @@ Weights = dict[str, torch.Tensor]
 def load() -> Weights:
     """-> the published weights. Raises MissingPackageError without the package, ValueError for other weights."""
     path = published(PACKAGE, "ST-LPIPS", WEIGHTS, WEIGHTS_SHA256)
-    return checked(torch.load(path, map_location="cpu", weights_only=True))
+    with torch.inference_mode(False):  # they are kept, and a loss needs gradients through them
+        return checked(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def checked(weights: Weights) -> Weights:
