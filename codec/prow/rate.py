@@ -33,6 +33,7 @@ EFFORTS = {
     8: (_ALL, 20),
     9: (_ALL, 40),
 }
+_PATIENCE = 1  # base steps in a row that may do worse before the search ends
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
@@ -76,8 +77,8 @@ def _best_cut(
     """The cut stream with the least error among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
-    search begins some steps finer than `start`; it goes on to finer ones as long as they do better, else to coarser
-    ones. Two streams are compared after the last pass that matters to one of them; what follows costs time and
+    search begins some steps finer than `start` and goes both ways, past _PATIENCE steps that do worse, for the error is
+    not smooth. Two streams are compared after the last pass that matters to one of them; what follows costs time and
     changes little. None if no stream has `room` bytes.
     """
 
@@ -91,10 +92,10 @@ def _best_cut(
     if best is None:
         return None
     tries -= 1
-    for bases in (range(first, FINEST - 1, -1), range(first + 2, start + 1)):  # finer, coarser
-        moved = False
+    for bases in (range(first + 2, start + 1), range(first, FINEST - 1, -1)):  # coarser, finer
+        worse = 0
         for base in bases:
-            if tries == 0:
+            if tries == 0 or worse > _PATIENCE:
                 break
             other = attempt(base)
             if other is None:  # too short, though sizes should grow with finer steps
@@ -102,11 +103,7 @@ def _best_cut(
             tries -= 1
             last = max(stream.tokens.depth() for stream, _ in (best, other))
             old, new = (codec.error(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
-            if new >= old:
-                break
-            best, moved = other, True
-        if moved:
-            break
+            best, worse = (other, 0) if new < old else (best, worse + 1)
     return best
 
 
