@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import torch
 import prow
 from benchmarks import promises
 from benchmarks.metrics import psnr
+from benchmarks.output import check_place, write
 from benchmarks.promises import FALL, Files, Images, Report, Workers, encode_all, score
 from benchmarks.rd import find_pictures
 from benchmarks.tables import plain
@@ -225,8 +226,8 @@ FILES = {  # the budgets whose files a section looks at
 
 def run(
     images: Images, model: str, prefixes: int, wanted: list[str], device: str, workers: Workers
-) -> dict[str, Report]:
-    """The wanted sections, by name. Only files that they look at are made."""
+) -> Iterator[tuple[str, Report]]:
+    """The wanted sections with their names, as they get done. Only files that they look at are made."""
     budgets = sorted({b for name in wanted for b in FILES.get(name, ())})
     files = encode_all(images, budgets, model, workers)
     tile = registry.load(model).config.tile
@@ -240,7 +241,7 @@ def run(
         "anchor": lambda: measure_anchor(images, files, workers),
         "prefixes": lambda: promises.check_prefixes(images, files, prefixes, workers),
     }
-    return {name: sections[name]() for name in sections if name in wanted}
+    yield from ((name, section()) for name, section in sections.items() if name in wanted)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -283,13 +284,16 @@ def main(argv: list[str] | None = None) -> int:
         "sha256": info.sha256,
         "device": device,
         "corpus": {"name": args.data.name, "images": len(images), "sha256": {p.path.name: p.sha256 for p in pictures}},
-        "sections": run(images, info.name, args.prefixes, args.sections, device, Workers(args.jobs)),
+        "sections": {},
     }
-    results["seconds"] = round(time.monotonic() - began, 1)
-    print(show(results))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
+        check_place(args.out, "acceptance")
+    for name, section in run(images, info.name, args.prefixes, args.sections, device, Workers(args.jobs)):
+        results["sections"][name] = section
+        results["seconds"] = round(time.monotonic() - began, 1)
+        if args.out:  # after each, for all of them take an hour
+            write(args.out, json.dumps(results, indent=1) + "\n")
+    print(show(results))
     return 0 if all(section.get("passed", True) for section in results["sections"].values()) else 1
 
 
