@@ -290,6 +290,8 @@ def test_models_says_which_backend_does_what(monkeypatch: pytest.MonkeyPatch) ->
         "torch": "encodes and decodes, on the CPU",
         "triton": "nothing: PROW_BACKEND is 'torch'",
     }
+    monkeypatch.setenv("PROW_BACKEND", "triton")
+    assert backend.explain(config)["torch"] == "nothing: PROW_BACKEND asks for triton"
     monkeypatch.delenv("PROW_BACKEND")
     monkeypatch.setattr(backend, "gpu_in_sight", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

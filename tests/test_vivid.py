@@ -64,8 +64,7 @@ def test_strips_give_what_the_whole_gives(
     tokens = prow.tokenize(draw(*size), bytes=60)
     picture = codec.decode(tokens)
     network = awake()
-    count = sum(int(part.counts.sum()) for part in tokens.passes)
-    cond = torch.tensor([condition(tokens.base or 0, count, size[0] * size[1])])
+    cond = torch.tensor([condition(tokens)])
     whole = network(picture[None], grain(size[1], size[0])[None, None], cond)[0]
     assert not torch.equal(whole, picture)
     for strip in (16, 64, 512):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from . import backend, container
 from .config import KIND_NAMES, step_size
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Profile = Literal["file", "bare"]
 Style = Literal["faithful", "vivid"]
-STYLES = ("faithful", "vivid")
+STYLES = get_args(Style)
 DEFAULT_QUALITY = 50
 DEFAULT_EFFORT = 5
 _BATCH_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more

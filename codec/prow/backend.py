@@ -71,6 +71,8 @@ def explain(config: Config) -> dict[str, str]:
         why_not = why_not or "torch finds no GPU"
     if why_not:
         found["triton"] = f"nothing: {why_not}"
+        if name == "triton":
+            found["torch"] = "nothing: PROW_BACKEND asks for triton"
     return found
 
 

@@ -77,9 +77,9 @@ def _best_cut(
     """The cut stream with the least error among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
-    search begins some steps finer than `start` and goes both ways, past _PATIENCE steps that do worse, for the error is
-    not smooth. Two streams are compared after the last pass that matters to one of them; what follows costs time and
-    changes little. None if no stream has `room` bytes.
+    search begins some steps finer than `start` and goes coarser, then finer, past _PATIENCE steps in a row that do
+    worse, for the error is not smooth. Two streams are compared after the last pass that matters to one of them; what
+    follows costs time and changes little. None if no stream has `room` bytes.
     """
 
     def attempt(base: int) -> tuple[Stream, Coded] | None:

@@ -53,9 +53,11 @@ class Vivid(nn.Module):
         return (picture + 16 * self.leave(F.leaky_relu(x, 0.1))).clamp(0, 255)
 
 
-def condition(base: int, tokens: int, pixels: int) -> tuple[float, float]:
-    """What the network is told of a file: its base step (grid index) and how many tokens there are for how many px."""
-    return math.log2(step_size(base)) / 3 - 2, math.log2((tokens + 1) / pixels) / 4 + 2
+def condition(tokens: Tokens) -> tuple[float, float]:
+    """What the network is told of a file: its base step, and how many tokens there are for how many px."""
+    step = step_size(tokens.base if tokens.base is not None else UNKNOWN_BASE)
+    count = sum(int(part.counts.sum(dtype=int)) for part in tokens.passes)
+    return math.log2(step) / 3 - 2, math.log2((count + 1) / (tokens.width * tokens.height)) / 4 + 2
 
 
 def grain(height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
@@ -70,9 +72,7 @@ def grain(height: int, width: int, device: torch.device | str = "cpu") -> Tensor
 @torch.inference_mode()
 def repaint(network: Vivid, picture: Tensor, tokens: Tokens) -> Tensor:
     """A decoded picture [3, H, W] of these tokens in the vivid style, in strips so that memory stays bounded."""
-    base = tokens.base if tokens.base is not None else UNKNOWN_BASE
-    count = sum(int(part.counts.sum(dtype=int)) for part in tokens.passes)
-    cond = torch.tensor([condition(base, count, tokens.width * tokens.height)], device=picture.device)
+    cond = torch.tensor([condition(tokens)], device=picture.device)
     noise, painted = grain(picture.shape[-2], picture.shape[-1], picture.device)[None], []
     for given, kept in strips(picture.shape[-2], _STRIP, REACH):
         painted.append(network(picture[None, :, given], noise[None, :, given], cond)[0, :, kept])

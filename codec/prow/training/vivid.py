@@ -52,9 +52,7 @@ def make_pair(codec: Codec, pixels: np.ndarray, base: int, share: float) -> Pair
     content, sent = coded.content[: max(4, round(share * len(coded.content)))], coded.tokens
     received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
     decoded = codec.decode(received, after=coded).round().to(torch.uint8)
-    count = sum(int(part.counts.sum(dtype=int)) for part in received.passes)
-    told = condition(received.base if received.base is not None else base, count, sent.width * sent.height)
-    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, told)
+    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, condition(received))
 
 
 class Critic(nn.Module):
