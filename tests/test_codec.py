@@ -140,6 +140,29 @@ def test_slopes_are_worth_it(codec: Codec) -> None:
     assert scores["slope"] > scores["even"] + 0.5
 
 
+def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor into filtering them. A picture of one colour says so little that even the finest level is looked at."""
+    chosen, filtered, made = set(), set(), []
+    choose, finish, targets = Codec._choose_tokens, Codec._finish, Codec.targets
+    monkeypatch.setattr(
+        Codec, "_choose_tokens", lambda self, step, *a: (chosen.add(step.level.width), choose(self, step, *a))[1]
+    )
+    monkeypatch.setattr(
+        Codec, "_finish", lambda self, step, *a: (filtered.add(step.level.width), finish(self, step, *a))[1]
+    )
+    monkeypatch.setattr(Codec, "targets", lambda self, *a: (made.append(targets(self, *a)), made[-1])[1])
+    pixels = draw_picture(640, 480)
+    done = rate.at_bytes(codec, pixels, 60, 5)
+    assert len(done.content) == 60 and not done.exhausted
+    assert max(chosen) == max(part.shape[-1] for part in made[0]) == 160
+    assert torch.equal(made[0][-1], targets(codec, pixels)[len(made[0]) - 1])
+    filtered.clear()
+    assert codec.decode(done.tokens).shape == (3, 480, 640)
+    assert max(filtered) < 320
+    assert len(rate.at_bytes(codec, np.full((480, 640, 3), 77, np.uint8), 60, 5).content) == 60
+    assert max(chosen) == 640
+
+
 @pytest.mark.parametrize("room", [60, 200])
 def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=2)
@@ -148,8 +171,9 @@ def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
         done = rate.at_bytes(codec, pixels, room, effort)
         assert len(done.content) == room
         assert same(read(codec, done.content, 72, 56), done.tokens)
-        scores.append(psnr(pixels, to_image(codec.decode(done.tokens))))
-    assert scores == sorted(scores) and scores[-1] > scores[1]
+        targets = codec.targets(pixels)
+        scores.append(codec.distortion(done.tokens, targets, len(targets) - 1))
+    assert scores == sorted(scores, reverse=True) and scores[-1] < scores[1]
     assert sorted(rate.EFFORTS) == list(range(1, 10))
 
 

@@ -23,7 +23,7 @@ from prow import backend, onnx_codec, registry, tiling
 from prow.codec import Codec, to_image
 from prow.config import KIND_NAMES
 from prow.errors import InputError, ModelError
-from prow.geometry import Level, passes
+from prow.geometry import Level, levels, passes
 from prow.onnx_codec import OnnxCodec, Tiling, double, folder_name, graph_folder, parts
 from prow.registry import Model
 from prow.stream import PassTokens, Tokens
@@ -107,11 +107,24 @@ def test_cut_streams(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pictures[1].std() > 0 or size < 20
 
 
+def test_few_tokens_in_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels that are not worth their filters are only made larger, by both."""
+    tokens = prow.tokenize(draw_picture(500, 400), bytes=40, effort=1)
+    config = registry.load("prow-small").config
+    assert 0 < tokens.unfiltered(config) < len(levels(500, 400, config.tile))
+    pictures = []
+    for name in ("torch", "onnx"):
+        monkeypatch.setenv("PROW_BACKEND", name)
+        pictures.append(np.asarray(prow.detokenize(tokens), int))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
 def test_strips_and_batches_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model = registry.load("prow-small")
     tokens = draw_tokens(101, 75, model)
     whole = model.onnx.decode(tokens)
-    monkeypatch.setattr(onnx_codec, "_STRIP", 16)
+    monkeypatch.setattr(onnx_codec, "_STRIP", 16 * 101)
+    monkeypatch.setattr(onnx_codec, "_ROWS", 7 * 101)
     monkeypatch.setattr(onnx_codec, "_TILES", 3)
     np.testing.assert_allclose(model.onnx.decode(tokens), whole, rtol=0, atol=0.01)
 

@@ -303,7 +303,7 @@ def test_strips_equal_the_whole(
     given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 3, height, width, seed=3) / 255]
     step = Pass(kind, Level(width, height, TOY.tile), 0, 0)
     whole, ahead = codec._finish(step, [28], *given)
-    monkeypatch.setattr(prow.codec, "_STRIP", 16)
+    monkeypatch.setattr(prow.codec, "_STRIP", 16 * width)
     strips, strips_ahead = codec._finish(step, [28], *given)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)

@@ -286,11 +286,12 @@ def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:
 
 
 def _alike(batch: list[Tokens]) -> Iterator[list[int]]:
-    """Groups of pictures of one model and size, not too large for one go, by their places."""
-    groups: dict[tuple[int, int, int], list[int]] = {}
+    """Places of pictures that can be decoded together (`Codec.decode_many`), not too many for one go."""
+    groups: dict[tuple[int, int, int, int], list[int]] = {}
     for i, tokens in enumerate(batch):
-        groups.setdefault((tokens.model_id, tokens.width, tokens.height), []).append(i)
-    for (_, width, height), indices in groups.items():
+        unfiltered = tokens.unfiltered(load_by_id(tokens.model_id).config)
+        groups.setdefault((tokens.width, tokens.height, tokens.model_id, unfiltered), []).append(i)
+    for (width, height, *_), indices in groups.items():
         count = max(1, _BATCH_PIXELS // (width * height))
         yield from (indices[first : first + count] for first in range(0, len(indices), count))
 

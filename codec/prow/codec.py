@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from .config import FULL, REFINE, UNKNOWN_BASE, Config
+from .distortion import log_distortion
 from .geometry import Level, Pass, passes, silent, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
 from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
-from .tiling import Tiling, double, pyramid
+from .tiling import Tiling, double, halve, pyramid
 from .tokenizer import Tokenizer, step_tensor
 
-KAPPA = 0.08  # price of a bit in squared quantiser steps
+KAPPA = 0.04  # price of a bit in squared quantiser steps
 _TILES = 2048  # tiles that go through the network at once
 _PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
-_STRIP = 512  # rows of a level that go through the loop filter at once
+_STRIP = 1 << 20  # px of a level that go through the loop filter at once, about
 
 ALLOCATIONS = ("slope", "even")
 
@@ -71,6 +72,7 @@ class Codec:
         refine: bool = False,
         allocation: str = "slope",
         room: int | None = None,
+        targets: list[Tensor] | None = None,
     ) -> Coded:
         """Run all passes in the decoder's own loop and choose tokens by slope.
 
@@ -80,12 +82,15 @@ class Codec:
             allocation: "slope" gives each tile the prefix with the best Lagrangian, "even" gives all tiles of a
                 pass the same number of tokens, the best one (for comparison).
             room: bytes of the stream that are wanted; passes beyond these are left out.
+            targets: from `targets`; passes beyond these are left out.
         """
         height, width = pixels.shape[:2]
-        plan, targets = passes(width, height, self.config), self.targets(pixels)
+        plan = passes(width, height, self.config)
+        targets = self.targets(pixels) if targets is None else targets
         writer = Writer(base, self.config, self.tables)
         (picture, ahead), parts, contexts, full = self._start(plan), [], [], False
         for index, step in enumerate(plan):
+            full = full or index == len(targets)
             if full or (step.kind == REFINE and not refine):
                 part = empty_tokens(step.level, self.config)
             else:
@@ -135,48 +140,62 @@ class Codec:
         """
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else UNKNOWN_BASE
-        (picture, ahead), first = self._start(plan), 0
+        (picture, ahead), first, small = self._start(plan), 0, tokens.unfiltered(self.config)
         if after is not None:
             first = _same_passes(tokens, after)
             first = first if last is None else min(first, last)
             picture = after.contexts[first]
         for index in range(first, len(plan)):
             step, part = plan[index], tokens.passes[index]
-            context = self._context(picture, ahead, plan, index, [base])
+            context = self._context(picture, ahead, plan, index, [base], small)
             if index == last:
                 return self._join(step, [base], [part], context)[0].clamp(0, 255)
-            picture, ahead = self._paint(step, [base], [part], context)
+            picture, ahead = self._paint(step, [base], [part], context, small)
         return picture[0]
 
     @torch.inference_mode()
     def decode_many(self, batch: Sequence[Tokens]) -> list[Tensor]:
-        """Tokens of pictures of one size -> pictures [3, H, W], 0 to 255; they go through each pass together."""
-        (size, *others) = {(tokens.width, tokens.height) for tokens in batch}
+        """Tokens of pictures of one size -> pictures [3, H, W], 0 to 255; they go through each pass together.
+
+        All need the same number of levels without filter (`Tokens.unfiltered`) too.
+        """
+        (alike, *others) = {(tokens.width, tokens.height, tokens.unfiltered(self.config)) for tokens in batch}
         if others:
-            raise ValueError(f"pictures of sizes {size} and {others[0]} came, wanted one size")
-        plan = passes(*size, self.config)
+            raise ValueError(f"pictures of {alike} and {others[0]} came, wanted one width, height and unfiltered")
+        width, height, small = alike
+        plan = passes(width, height, self.config)
         bases = [UNKNOWN_BASE if tokens.base is None else tokens.base for tokens in batch]
         picture, ahead = self._start(plan, len(batch))
         for index, step in enumerate(plan):
-            context = self._context(picture, ahead, plan, index, bases)
-            picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context)
+            context = self._context(picture, ahead, plan, index, bases, small)
+            picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context, small)
         return list(picture)
 
-    def targets(self, pixels: np.ndarray) -> list[Tensor]:
-        """What each pass should arrive at, [1, 3, H, W] of its level, for pixels uint8 [H, W, 3]."""
-        plan = passes(pixels.shape[1], pixels.shape[0], self.config)
-        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None].float()
-        levels = pyramid(image, plan[0].depth + 1)
-        return [levels[-1 - step.depth] for step in plan]
+    def targets(self, pixels: np.ndarray, count: int | None = None) -> list[Tensor]:
+        """What the first `count` passes should arrive at, [1, 3, H, W] of their levels, for pixels uint8 [H, W, 3]."""
+        plan = passes(pixels.shape[1], pixels.shape[0], self.config)[:count]
+        finest, image = plan[-1].depth, torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+        if finest:  # the largest level is never there as a whole in 32 bits
+            rows = max(2, _STRIP // image.shape[-1] // 2 * 2)
+            found = torch.cat([halve(strip.to(self.device).float()) for strip in image.split(rows, dim=-2)], dim=-2)
+        else:
+            found = image.to(self.device).float()
+        levels = pyramid(found, plan[0].depth + 1 - min(finest, 1))
+        return [levels[min(finest, 1) - 1 - step.depth] for step in plan]
 
-    def error(self, tokens: Tokens, targets: list[Tensor], last: int, after: Coded | None = None) -> float:
-        """Mean square error of the picture of pass `last` before its loop filter; other arguments as above."""
-        return float((self.decode(tokens, after, last) - targets[last][0]).square().mean())
+    def distortion(self, tokens: Tokens, targets: list[Tensor], last: int, after: Coded | None = None) -> float:
+        """How far the picture of pass `last`, before its loop filter, is from its target; see `log_distortion`.
+
+        Args:
+            targets: from `targets`. after: as for `decode`.
+        """
+        picture, full = self.decode(tokens, after, last), targets[last].shape[-2:] == (tokens.height, tokens.width)
+        return float(log_distortion(picture[None], targets[last], full=full))
 
     @torch.inference_mode(False)
     @torch.enable_grad()
     def gradients(self, tokens: Tokens, target: Tensor, last: int) -> list[Tensor]:
-        """How the error of pass `last`, before its loop filter, changes with each integer that was sent.
+        """How the square error of pass `last`, before its loop filter, changes with each integer that was sent.
 
         Args:
             tokens: with a base step. target: [1, 3, H, W] of the level of pass `last`.
@@ -202,13 +221,14 @@ class Codec:
         return list(torch.autograd.grad((picture - target.clone()).square().mean(), integers))
 
     def _paint(
-        self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor
+        self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor, unfiltered: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """What a pass makes of its tokens and the pictures so far: [B, 3, H, W], and what to add when they are doubled.
 
-        Without tokens, the last level stays as it is: the networks have nothing to say there that is worth their time.
+        Without tokens, the last level stays as it is, and so do the `unfiltered` finest levels: the networks have
+        nothing to say there that is worth their time.
         """
-        if step.kind in (FULL, REFINE):
+        if step.kind in (FULL, REFINE) or step.depth < unfiltered:
             some = [i for i, part in enumerate(parts) if part.counts.any()]
             if not some:
                 return context, None
@@ -241,7 +261,7 @@ class Codec:
     ) -> tuple[Tensor, Tensor | None]:
         """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
         finished, ahead, delta = [], [], self._steps(step, bases)
-        for given, kept in strips(picture.shape[-2], _STRIP, self.config.reach):
+        for given, kept in strips(*picture.shape[-2:], _STRIP, self.config.reach):
             part, before, share = (t[..., given, :] for t in (picture, context, received))
             out, more = self.network.finish(part, before, share, delta, step.kind)
             finished.append(out[..., kept, :])
@@ -256,15 +276,23 @@ class Codec:
         return torch.full((count, 3, level.height, level.width), 128.0, device=self.device), None
 
     def _context(
-        self, picture: Tensor, ahead: Tensor | None, plan: list[Pass], index: int, bases: Sequence[int]
+        self,
+        picture: Tensor,
+        ahead: Tensor | None,
+        plan: list[Pass],
+        index: int,
+        bases: Sequence[int],
+        unfiltered: int = 0,
     ) -> Tensor:
-        """The pictures so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
+        """The pictures so far at the size of a pass; on silent levels on the way the loop filter runs alone, but for
+        the `unfiltered` finest levels."""
         step = plan[index]
         if picture.shape[-2:] == (step.level.height, step.level.width):
             return picture
         for before in silent(plan[index - 1], step, self.config):
-            picture = double(picture, ahead, before.level.width, before.level.height)
-            picture, ahead = self._finish(before, bases, picture, picture, torch.zeros_like(picture))
+            picture, ahead = double(picture, ahead, before.level.width, before.level.height), None
+            if before.depth >= unfiltered:
+                picture, ahead = self._finish(before, bases, picture, picture, torch.zeros_like(picture))
         return double(picture, ahead, step.level.width, step.level.height)
 
     @staticmethod

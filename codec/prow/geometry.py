@@ -71,10 +71,11 @@ def edges(lengths: list[int]) -> np.ndarray:
     return found
 
 
-def strips(height: int, strip: int, reach: int) -> list[tuple[slice, slice]]:
-    """Strips of a level for a filter that sees `reach` rows around: the rows it is given, and which of these are its
-    result (rows of the strip itself, of which there are `strip` or fewer)."""
-    found = []
+def strips(height: int, width: int, pixels: int, reach: int) -> list[tuple[slice, slice]]:
+    """Equal strips of at most about so many px of a level, for a filter that sees `reach` rows around: the rows it is
+    given, and which of these are its result."""
+    count = -(-height * width // pixels)
+    strip, found = -(-max(-(-height // count), reach) // 2) * 2, []
     for top in range(0, height, strip):
         first = max(0, top - reach)
         found.append((slice(first, min(height, top + strip + reach)), slice(top - first, top - first + strip)))

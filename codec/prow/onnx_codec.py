@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .stream import PassTokens, Tokens
 
 _TILES = 2048  # tiles that go through the network at once
-_STRIP = 512  # rows of a level that go through the loop filter at once
+_STRIP = 1 << 20  # px of a level that go through the loop filter at once, about
+_ROWS = 1 << 16  # px of a level that are doubled at once, about: they should fit into a cache
 # What of a config has no part in the graphs; the rest shapes them.
 _ELSEWHERE = (
     "name",
@@ -68,21 +69,25 @@ class OnnxCodec:
     def decode(self, tokens: Tokens) -> np.ndarray:
         """Tokens -> picture, float32 [3, H, W], 0 to 255."""
         plan = passes(tokens.width, tokens.height, self.config)
-        base = tokens.base if tokens.base is not None else UNKNOWN_BASE
+        base, small = tokens.base if tokens.base is not None else UNKNOWN_BASE, tokens.unfiltered(self.config)
         picture, ahead = np.full((3, plan[0].level.height, plan[0].level.width), 128, np.float32), None
         for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=True)):
             if picture.shape[1:] != (step.level.height, step.level.width):
-                picture = self._context(picture, ahead, silent(plan[index - 1], step, self.config), step, base)
-            picture, ahead = self._paint(step, step_size(step.step_index(base)), part, picture)
+                path = [(before, before.depth >= small) for before in silent(plan[index - 1], step, self.config)]
+                picture = self._context(picture, ahead, path, step, base)
+            if part.counts.any() or (step.kind not in (FULL, REFINE) and step.depth >= small):
+                picture, ahead = self._paint(step, step_size(step.step_index(base)), part, picture)
+            else:
+                ahead = None
         return picture
 
     def _context(
-        self, picture: np.ndarray, ahead: np.ndarray | None, path: list[Pass], step: Pass, base: int
+        self, picture: np.ndarray, ahead: np.ndarray | None, path: list[tuple[Pass, bool]], step: Pass, base: int
     ) -> np.ndarray:
-        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone."""
-        for before in path:
-            picture = double(picture, ahead, before.level.height, before.level.width)
-            if self.config.network:
+        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone, or not."""
+        for before, filtered in path:
+            picture, ahead = double(picture, ahead, before.level.height, before.level.width), None
+            if self.config.network and filtered:
                 delta, nothing = step_size(before.step_index(base)), np.zeros_like(picture)
                 picture, ahead = self._finish(picture, picture, nothing, before.kind, delta)
         return double(picture, ahead, step.level.height, step.level.width)
@@ -91,8 +96,6 @@ class OnnxCodec:
         self, step: Pass, delta: float, part: PassTokens, context: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """What a pass makes of its tokens and the picture so far [3, H, W], and what to add when it is doubled."""
-        if step.kind in (FULL, REFINE) and not part.counts.any():
-            return context, None
         tiling = Tiling(step.level)
         picture = self._synthesise(tiling, step.kind, delta, part, context)
         if not self.config.network:
@@ -123,12 +126,19 @@ class OnnxCodec:
         name = "coarse_filter" if kind in (START, MIDDLE) else "fine_filter"
         pictures = {"picture": picture, "context": context, "received": received}
         this_pass = {"step": np.array([delta], np.float32), "kind": np.array(kind, np.int64)}
-        finished, ahead = [], []
-        for given, kept in strips(picture.shape[1], _STRIP, self.config.reach):
+        finished = np.empty_like(picture)
+        height, width, ahead, done = *picture.shape[1:], None, 0
+        for given, kept in strips(height, width, _STRIP, self.config.reach):
             out, *more = self._run(name, {k: v[None, :, given] for k, v in pictures.items()} | this_pass)
-            finished.append(out[0, :, kept])
-            ahead += [m[0, :, 2 * kept.start : 2 * kept.stop] for m in more]
-        return np.concatenate(finished, axis=1), np.concatenate(ahead, axis=1) if ahead else None
+            part = out[0, :, kept]
+            finished[:, done : done + part.shape[1]] = part
+            for m in more:
+                if ahead is None:
+                    ahead = np.empty((3, 2 * (height + height % 2), m.shape[3]), np.float32)
+                rows = m[0, :, 2 * kept.start : 2 * kept.stop]
+                ahead[:, 2 * done : 2 * done + rows.shape[1]] = rows
+            done += part.shape[1]
+        return finished, ahead
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -149,6 +159,7 @@ class OnnxCodec:
         weights = self._model.weights(f"network.{part}.")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors alone
+        options.enable_cpu_mem_arena = False
         # Threads that wait sleep: on a busy machine spinning ones made decoding half as long again.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
@@ -199,23 +210,34 @@ _CUBIC = (-0.10546875, 0.87890625, 0.26171875, -0.03515625)
 
 def double(picture: np.ndarray, ahead: np.ndarray | None, height: int, width: int) -> np.ndarray:
     """[3, h, w] -> [3, height, width]: bicubic to twice the size, plus `ahead`, cropped, 0 to 255."""
-    larger = _double_rows(_double_rows(picture).transpose(0, 2, 1)).transpose(0, 2, 1)[:, :height, :width]
-    if ahead is not None:
-        larger = larger + ahead[:, :height, :width]
-    return larger.clip(0, 255)
-
-
-def _double_rows(picture: np.ndarray) -> np.ndarray:
-    """[C, h, w] -> [C, 2 h, w], the border replicated."""
-    channels, rows, width = picture.shape
+    found = np.empty((3, height, width), np.float32)
     wide = np.pad(picture, ((0, 0), (2, 2), (0, 0)), mode="edge")
-    near = [wide[:, i : i + rows] for i in range(5)]  # two rows above to two rows below
-    found = np.empty((channels, rows, 2, width), np.float32)
+    rows = max(1, _ROWS // width)
+    for top in range(0, picture.shape[1], rows):
+        tall = _double_rows(wide[:, top : top + rows + 4])
+        columns = np.pad(tall.transpose(0, 2, 1), ((0, 0), (2, 2), (0, 0)), mode="edge")
+        part = found[:, 2 * top : 2 * (top + rows)]
+        larger = _double_rows(columns).transpose(0, 2, 1)[:, : part.shape[1], :width]
+        if ahead is not None:
+            larger = larger + ahead[:, 2 * top : 2 * top + part.shape[1], :width]
+        np.clip(larger, 0, 255, out=part)
+    return found
+
+
+def _double_rows(wide: np.ndarray) -> np.ndarray:
+    """[C, h + 4, w], two rows more on each side -> [C, 2 h, w]."""
+    channels, rows, width = wide.shape
+    near = [wide[:, i : i + rows - 4] for i in range(5)]  # two rows above to two rows below
+    found = np.empty((channels, rows - 4, 2, width), np.float32)
     found[:, :, 0] = sum(weight * row for weight, row in zip(_CUBIC, near[3::-1], strict=True))
     found[:, :, 1] = sum(weight * row for weight, row in zip(_CUBIC, near[1:], strict=True))
-    return found.reshape(channels, 2 * rows, width)
+    return found.reshape(channels, 2 * (rows - 4), width)
 
 
 def to_image(picture: np.ndarray) -> np.ndarray:
     """[3, H, W], 0 to 255 -> uint8 [H, W, 3]."""
-    return np.ascontiguousarray(picture.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+    found = np.empty((*picture.shape[1:], 3), np.uint8)
+    rows = max(1, _ROWS // found.shape[1])
+    for top in range(0, len(found), rows):
+        found[top : top + rows] = picture[:, top : top + rows].round().clip(0, 255).transpose(1, 2, 0)
+    return found

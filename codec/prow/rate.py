@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .codec import Codec, Coded
 from .config import STEPS
+from .geometry import passes
 from .refine import refine
 from .stream import Tokens, read, trim
 
@@ -36,6 +37,8 @@ EFFORTS = {
 _PATIENCE = 1  # base steps in a row that may do worse before the search ends
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
+_SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all is not worth looking at
+_FAR = 8  # sizes beyond so many times the room are not told apart
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
 
@@ -58,13 +61,19 @@ def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
 def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream:
     """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
     tries, rounds = EFFORTS[effort]
-    linear = _Sizes(codec.linear, pixels)
-    start = _coarsest_reaching(linear, room, _typical_base(room, pixels.shape[0] * pixels.shape[1]))
-    targets = codec.targets(pixels)
-    best = _best_cut(codec, pixels, targets, room, FINEST if start is None else start, tries)
-    if best is not None:
-        stream, coded = best
-        return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
+    height, width = pixels.shape[:2]
+    plan = passes(width, height, codec.config)
+    affordable = sum(step.level.width * step.level.height * _SPARSE <= 8 * room for step in plan)
+    for count in sorted({max(1, affordable), len(plan)}):
+        targets = codec.targets(pixels, count)
+        sizes = _Sizes(codec.linear, pixels, targets, room)
+        start = _coarsest_reaching(sizes, room, _typical_base(room, width * height))
+        if start is None and count < len(plan):  # so simple a picture that there is room for more passes
+            continue
+        best = _best_cut(codec, pixels, targets, room, FINEST if start is None else start, tries)
+        if best is not None:
+            stream, coded = best
+            return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
     coded = codec.encode(pixels, FINEST, refine=True)
     if len(coded.content) >= room:
         return _cut(codec, coded.content, coded.tokens, room)
@@ -74,16 +83,16 @@ def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream
 def _best_cut(
     codec: Codec, pixels: np.ndarray, targets: list[Tensor], room: int, start: int, tries: int
 ) -> tuple[Stream, Coded] | None:
-    """The cut stream with the least error among base steps up to `start`.
+    """The cut stream with the least distortion among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
     search begins some steps finer than `start` and goes coarser, then finer, past _PATIENCE steps in a row that do
-    worse, for the error is not smooth. Two streams are compared after the last pass that matters to one of them; what
-    follows costs time and changes little. None if no stream has `room` bytes.
+    worse, for the distortion is not smooth. Two streams are compared after the last pass that matters to one of them;
+    what follows costs time and changes little. None if no stream has `room` bytes.
     """
 
     def attempt(base: int) -> tuple[Stream, Coded] | None:
-        coded = codec.encode(pixels, base, room=room)
+        coded = codec.encode(pixels, base, room=room, targets=targets)
         return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
 
     first, best = max(start - _AHEAD, FINEST), None
@@ -102,7 +111,7 @@ def _best_cut(
                 continue
             tries -= 1
             last = max(stream.tokens.depth() for stream, _ in (best, other))
-            old, new = (codec.error(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
+            old, new = (codec.distortion(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
             best, worse = (other, 0) if new < old else (best, worse + 1)
     return best
 
@@ -114,15 +123,16 @@ def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:
 
 
 class _Sizes:
-    """Sizes of the natural streams of one picture, by base step; each is encoded once."""
+    """Sizes of the natural streams of one picture, by base step; each is encoded once, up to a few times the room."""
 
-    def __init__(self, codec: Codec, pixels: np.ndarray) -> None:
-        self.codec, self.pixels = codec, pixels
+    def __init__(self, codec: Codec, pixels: np.ndarray, targets: list[Tensor], room: int) -> None:
+        self.codec, self.pixels, self.targets, self.room = codec, pixels, targets, room
         self.sizes: dict[int, int] = {}
 
     def __call__(self, base: int) -> int:
         if base not in self.sizes:
-            self.sizes[base] = len(self.codec.encode(self.pixels, base).content)
+            coded = self.codec.encode(self.pixels, base, room=_FAR * self.room, targets=self.targets)
+            self.sizes[base] = len(coded.content)
         return self.sizes[base]
 
 

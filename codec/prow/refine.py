@@ -3,7 +3,8 @@
 The first choice of tokens (`prow.codec`) weighs each coefficient by itself, as if the decoder were linear and no
 pass followed. Here the gradient of the error of the last level that matters, taken through all networks, says which
 integers should rather be one more or one less; the most promising of these changes are made together, the stream is
-written and cut, and they are kept if the picture got better; if not, the next ones get their turn, fewer at once.
+written and cut, and they are kept if the picture got better (`prow.distortion`); if not, the next ones get their turn,
+fewer at once. The gradient is that of the square error alone: lost structure is too far from linear in steps of 1.
 Iterative inference of this kind is due to Campos et al. (arXiv:1906.01223); the proposals are a Newton step with the
 curvature of the linear anchor.
 """
@@ -37,8 +38,8 @@ def refine(
             pass that matters.
 
     Returns:
-        A stream of `room` bytes, and what a reader gets of it; its error after the last pass that matters is smaller
-        (`Tokens.depth`), or it is the stream that came.
+        A stream of `room` bytes, and what a reader gets of it; its distortion after the last pass that matters
+        (`Tokens.depth`) is smaller, or it is the stream that came.
     """
     tokens, last, spoken = coded.tokens, received.depth(), received.depth(MOST)
     best = coded.content[:room], received
@@ -46,7 +47,7 @@ def refine(
     area = plan[last].level.width * plan[last].level.height
     if plan[last].kind == REFINE or area > MAX_PIXELS:
         return best
-    least, share = codec.error(received, targets, last), FIRST_SHARE
+    least, share = codec.distortion(received, targets, last), FIRST_SHARE
     changes = _propose(codec, tokens, received, targets[spoken], spoken)
     for _ in range(round(rounds * min(1 + SMALL / area, 4))):
         if not changes:
@@ -55,9 +56,9 @@ def refine(
         candidate = _changed(tokens, changes[:tried])
         content = write(candidate, codec.config, codec.tables)[:room]
         received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
-        error = codec.error(received, targets, last)
-        if len(content) == room and error < least:
-            least, best, tokens, share = error, (content, received), candidate, min(1.0, 1.3 * share)
+        distortion = codec.distortion(received, targets, last)
+        if len(content) == room and distortion < least:
+            least, best, tokens, share = distortion, (content, received), candidate, min(1.0, 1.3 * share)
             changes = _propose(codec, tokens, received, targets[spoken], spoken)
         elif share * len(changes) < 0.5:
             break

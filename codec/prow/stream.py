@@ -20,6 +20,7 @@ from .geometry import Level, Pass, passes
 from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
 
 _FAMILY = coding.model.Categorical(perfect=False)
+_WORTH = 200  # px for each integer that is not 0: on a level with more, a loop filter changes nothing that counts
 _BATCH = 1 << 15  # symbols a call: bounds the memory of their probabilities to 8 MiB
 
 
@@ -55,6 +56,25 @@ class Tokens:
         """Index of the pass up to which this share of the integers that are not 0 was sent; 0 if there are none."""
         sent = np.cumsum([np.count_nonzero(part.values) for part in self.passes])
         return int(np.argmax(sent >= share * sent[-1]))
+
+    def unfiltered(self, config: Config) -> int:
+        """How many of the finest levels a decoder only makes larger, since it knows too little for their size.
+
+        These are levels behind the last token with more than 200 px for each integer that is not 0. There the networks
+        would take most of the time for less than 0.01 dB.
+        """
+        plan = passes(self.width, self.height, config)
+        spoken = [i for i, part in enumerate(self.passes) if part.counts.any()]
+        depth = plan[spoken[-1]].depth if spoken else plan[0].depth + 1
+        known = sum(np.count_nonzero(self.passes[i].values[self.passes[i].counts > 0]) for i in spoken)
+        while depth and _halved(self.width, depth - 1) * _halved(self.height, depth - 1) <= _WORTH * known:
+            depth -= 1
+        return depth
+
+
+def _halved(side: int, times: int) -> int:
+    """Rounded up."""
+    return -(-side >> times)
 
 
 def empty_tokens(level: Level, config: Config) -> PassTokens:

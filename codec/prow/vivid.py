@@ -22,7 +22,7 @@ from .stream import Tokens
 WIDTH = 24  # channels
 DILATIONS = (1, 2, 4, 8, 4, 2, 1, 1)
 REACH = sum(DILATIONS) + 3  # px on each side that a pixel depends on
-_STRIP = 512  # rows that go through the network at once
+_STRIP = 1 << 19  # px that go through the network at once, about
 
 
 class Vivid(nn.Module):
@@ -74,6 +74,6 @@ def repaint(network: Vivid, picture: Tensor, tokens: Tokens) -> Tensor:
     """A decoded picture [3, H, W] of these tokens in the vivid style, in strips so that memory stays bounded."""
     cond = torch.tensor([condition(tokens)], device=picture.device)
     noise, painted = grain(picture.shape[-2], picture.shape[-1], picture.device)[None], []
-    for given, kept in strips(picture.shape[-2], _STRIP, REACH):
+    for given, kept in strips(*picture.shape[-2:], _STRIP, REACH):
         painted.append(network(picture[None, :, given], noise[None, :, given], cond)[0, :, kept])
     return torch.cat(painted, dim=1)

@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast (on a CPU for the loop filters alone)")
     parser.add_argument("--pixels", type=int, default=4 * 128 * 128, help="px a batch")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--kappa", type=float, default=0.08, help="price of a bit in squared steps")
+    parser.add_argument("--kappa", type=float, default=Options.kappa, help="price of a bit in squared steps")
     parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of encoding for the tables")
     parser.add_argument("--export-only", action="store_true", help="write weights and tables of the saved state")
     parser.add_argument("--seed", type=int, default=0)

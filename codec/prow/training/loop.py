@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import REFINE, Config
+from ..distortion import lost_structure
 from ..geometry import Pass, passes, silent
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
@@ -17,6 +18,7 @@ from ..tokenizer import Tokenizer, step_tensor
 from .statistics import Statistics
 
 SEAMS = 0.5  # weight of the squared error of a difference across a tile border, beside that of a value
+STRUCTURE = 8.0  # weight of lost structure (0 to 1), beside a square error that counts for about 1
 
 
 @dataclasses.dataclass
@@ -117,6 +119,7 @@ def _run_silent(
     picture, ahead = model.finish(context, context, torch.zeros_like(context), delta, step.kind)
     error = (picture - target).square().mean((1, 2, 3))
     loss = (error / (error.detach() + 0.05 * delta.square())).mean() + _missed(picture, ahead, following, delta)
+    loss = loss + STRUCTURE * lost_structure(picture, target).mean()
     return Result(step, error.detach(), torch.zeros_like(error), loss, picture, ahead)
 
 
@@ -126,7 +129,8 @@ def _missed(picture: Tensor, ahead: Tensor | None, following: Tensor | None, del
         return torch.zeros((), device=delta.device)
     guess = double(picture, ahead, following.shape[-1], following.shape[-2])
     missed = (guess - following).square().mean((1, 2, 3)) / delta.square()
-    return 0.5 * (missed / (missed.detach() + 0.05)).mean()
+    lost = lost_structure(guess, following)
+    return 0.5 * (missed / (missed.detach() + 0.05) + STRUCTURE * lost).mean()
 
 
 def _run_pass(
@@ -180,7 +184,7 @@ def _run_pass(
     weight = 1 / (error.detach() / delta.square() + 0.05)
     seams = SEAMS * across_edges(picture - target, tiling) / delta.square()
     loss = (weight * (error / delta.square() + seams + kappa * relaxed / per_pixel)).mean()
-    loss = loss + _missed(picture, ahead, following, delta)
+    loss = loss + STRUCTURE * lost_structure(picture, target).mean() + _missed(picture, ahead, following, delta)
     flags = torch.cat([torch.zeros_like(go[:, :1]), go.cumsum(1)], 1).gather(1, counts[:, None])[:, 0]
     flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)
     bits = ((costs.bits(values) * sent).sum(1) + flags).view(batch, -1).sum(1)

@@ -36,7 +36,7 @@ class Options:
     sides: tuple[int, ...] = (64, 128, 128, 128, 256)
     coarse_sides: tuple[int, int] = (48, 400)
     rate: float = 2e-3
-    kappa: float = 0.08
+    kappa: float = 0.04
     average: float = 0.999  # EMA of the weights
     device: str = "cpu"
     bf16: bool = False
