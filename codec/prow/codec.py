@@ -261,7 +261,8 @@ class Codec:
     ) -> tuple[Tensor, Tensor | None]:
         """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
         finished, ahead, delta = [], [], self._steps(step, bases)
-        for given, kept in strips(*picture.shape[-2:], _STRIP, self.config.reach):
+        height, width = picture.shape[-2:]
+        for given, kept in strips(height, width, _STRIP, self.config.reach):
             part, before, share = (t[..., given, :] for t in (picture, context, received))
             out, more = self.network.finish(part, before, share, delta, step.kind)
             finished.append(out[..., kept, :])

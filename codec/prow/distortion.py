@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def log_distortion(picture: Tensor, target: Tensor, *, full: bool) -> Tensor:
     Args:
         picture, target: [1, 3, H, W], 0 to 255. full: these are full resolution, whose own structure is seen least.
     """
-    error, lost, total = (picture - target).square().mean(), 0.0, 0.0
+    error, lost, total = (picture - target).square().mean(), torch.zeros((), device=target.device), 0.0
     for weight in SCALES[0 if full else 1 :]:
         lost, total = lost + weight * lost_structure(picture, target).mean(), total + weight
         if min(target.shape[-2:]) < 2 * _WINDOW:

@@ -236,8 +236,8 @@ def _double_rows(wide: np.ndarray) -> np.ndarray:
 
 def to_image(picture: np.ndarray) -> np.ndarray:
     """[3, H, W], 0 to 255 -> uint8 [H, W, 3]."""
-    found = np.empty((*picture.shape[1:], 3), np.uint8)
-    rows = max(1, _ROWS // found.shape[1])
-    for top in range(0, len(found), rows):
+    height, width = picture.shape[1:]
+    found, rows = np.empty((height, width, 3), np.uint8), max(1, _ROWS // width)
+    for top in range(0, height, rows):
         found[top : top + rows] = picture[:, top : top + rows].round().clip(0, 255).transpose(1, 2, 0)
     return found

@@ -73,7 +73,8 @@ def grain(height: int, width: int, device: torch.device | str = "cpu") -> Tensor
 def repaint(network: Vivid, picture: Tensor, tokens: Tokens) -> Tensor:
     """A decoded picture [3, H, W] of these tokens in the vivid style, in strips so that memory stays bounded."""
     cond = torch.tensor([condition(tokens)], device=picture.device)
-    noise, painted = grain(picture.shape[-2], picture.shape[-1], picture.device)[None], []
-    for given, kept in strips(*picture.shape[-2:], _STRIP, REACH):
+    height, width = picture.shape[-2:]
+    noise, painted = grain(height, width, picture.device)[None], []
+    for given, kept in strips(height, width, _STRIP, REACH):
         painted.append(network(picture[None, :, given], noise[None, :, given], cond)[0, :, kept])
     return torch.cat(painted, dim=1)
