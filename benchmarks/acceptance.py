@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from benchmarks.promises import FALL, Files, Images, Report, Workers, encode_all
 from benchmarks.rd import find_pictures
 from benchmarks.tables import plain
 from prow import container, rate, registry
-from prow.codec import Codec, Coded, to_image
+from prow.codec import Codec, Coded, Wanted, to_image
 from prow.geometry import Level
 from prow.image import load_rgb
 
@@ -85,8 +85,8 @@ def measure_seams(images: Images, files: Files, tile: int) -> Report:
 class EvenCodec(Codec):
     """Gives all tiles of a pass the same number of tokens, the best one."""
 
-    def encode(self, pixels: np.ndarray, base: int, **options: Any) -> Coded:
-        return super().encode(pixels, base, **{**options, "allocation": "even"})
+    def encode_many(self, size: tuple[int, int], batch: Sequence[Wanted], **options: Any) -> list[Coded]:
+        return super().encode_many(size, batch, **{**options, "allocation": "even"})
 
 
 KINDS = {"slope": Codec, "even": EvenCodec}
@@ -108,7 +108,7 @@ def _score_allocation(case: tuple[np.ndarray, int, str, str, str]) -> float:
     image, budget, kind, model, device = case
     found = registry.load(model)
     codec = KINDS[kind](found.network(device), found.tables)
-    tokens = rate.at_bytes(codec, image, budget - container.SMALL_HEADER_BYTES, 3).tokens
+    tokens = rate.at_bytes(codec, [image], budget - container.SMALL_HEADER_BYTES, 3)[0].tokens
     return psnr(image, to_image(codec.decode(tokens)))
 
 

@@ -252,7 +252,7 @@ def check_perturbation(images: Images, model: str, device: str) -> Report:
         tokens, picture = watched_decode(data)
         with mock.patch.object(registry, "_network", lambda name, device: network):
             same, shifted = watched_decode(data)
-            foreign = rate.at_bytes(other, image, TOKEN_BUDGET, 3)
+            foreign = rate.at_bytes(other, [image], TOKEN_BUDGET, 3)[0]
         height, width = image.shape[:2]
         read = stream.read(foreign.content, width, height, codec.config.model_id, codec.config, codec.tables)
         if not (same_tokens(tokens, same) and same_tokens(read, foreign.tokens)):

@@ -20,7 +20,7 @@ from prow import container
 pytestmark = pytest.mark.usefixtures("installed")
 
 NAMES = {
-    *("encode", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
+    *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
     *("Info", "PassInfo", "ModelInfo"),
     *("ProwError", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),

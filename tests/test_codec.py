@@ -130,11 +130,11 @@ def test_slopes_are_worth_it(codec: Codec) -> None:
     for allocation in ALLOCATIONS:
 
         class Fixed(Codec):
-            def encode(self, pixels: np.ndarray, base: int, **options):  # type: ignore[override]
-                return super().encode(pixels, base, **{**options, "allocation": allocation})  # noqa: B023
+            def encode_many(self, size, batch, **options):  # type: ignore[override]
+                return super().encode_many(size, batch, **{**options, "allocation": allocation})  # noqa: B023
 
         fixed = Fixed(codec.network, codec.tables)
-        coded = rate.at_bytes(fixed, pixels, 300, 3)
+        coded = rate.at_bytes(fixed, [pixels], 300, 3)[0]
         assert len(coded.content) == 300
         scores[allocation] = psnr(pixels, to_image(codec.decode(coded.tokens)))
     assert scores["slope"] > scores["even"] + 0.5
@@ -152,14 +152,14 @@ def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkey
     )
     monkeypatch.setattr(Codec, "targets", lambda self, *a: (made.append(targets(self, *a)), made[-1])[1])
     pixels = draw_picture(640, 480)
-    done = rate.at_bytes(codec, pixels, 60, 5)
+    done = rate.at_bytes(codec, [pixels], 60, 5)[0]
     assert len(done.content) == 60 and not done.exhausted
     assert max(chosen) == max(part.shape[-1] for part in made[0]) == 160
     assert torch.equal(made[0][-1], targets(codec, pixels)[len(made[0]) - 1])
     filtered.clear()
     assert codec.decode(done.tokens).shape == (3, 480, 640)
     assert max(filtered) < 320
-    assert len(rate.at_bytes(codec, np.full((480, 640, 3), 77, np.uint8), 60, 5).content) == 60
+    assert len(rate.at_bytes(codec, [np.full((480, 640, 3), 77, np.uint8)], 60, 5)[0].content) == 60
     assert max(chosen) == 640
 
 
@@ -168,7 +168,7 @@ def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=2)
     scores = []
     for effort in (1, 3, 5, 9):
-        done = rate.at_bytes(codec, pixels, room, effort)
+        done = rate.at_bytes(codec, [pixels], room, effort)[0]
         assert len(done.content) == room
         assert same(read(codec, done.content, 72, 56), done.tokens)
         targets = codec.targets(pixels)
@@ -268,12 +268,12 @@ def test_a_pixel_exhausts_the_model() -> None:
 
 def test_exhausted_says_so(codec: Codec) -> None:
     pixels = draw_picture(9, 7)
-    done = rate.at_bytes(codec, pixels, 100_000, 5)
+    done = rate.at_bytes(codec, [pixels], 100_000, 5)[0]
     assert done.exhausted and len(done.content) < 100_000
     assert same(read(codec, done.content, 9, 7), done.tokens)
     assert not same(read(codec, done.content[:-1], 9, 7), done.tokens)  # not a byte too long
     room = len(done.content) - 3
-    cut = rate.at_bytes(codec, pixels, room, 5)
+    cut = rate.at_bytes(codec, [pixels], room, 5)[0]
     assert not cut.exhausted and len(cut.content) == room
 
 

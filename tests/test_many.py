@@ -43,8 +43,8 @@ def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
 def test_same_pictures_in_the_same_order(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [np.asarray(prow.decode(data), int) for data in files]
     assert len({x.tobytes() for x in wanted}) == len(files)
-    for most in (1, 2 * 70 * 50, api._BATCH_PIXELS):
-        monkeypatch.setattr(api, "_BATCH_PIXELS", most)
+    for most in (1, 2 * 70 * 50, api._DECODE_PIXELS):
+        monkeypatch.setattr(api, "_DECODE_PIXELS", most)
         found = prow.decode_many(iter(files))
         assert [image.size for image in found] == SIZES
         assert all(np.abs(np.asarray(a, int) - b).max() <= 1 for a, b in zip(found, wanted, strict=True))
@@ -103,3 +103,51 @@ def test_a_model_that_onnx_runtime_decodes(draw: Draw) -> None:
     files = [prow.encode(draw(40, 30, seed=i), bytes=200, effort=1) for i in range(2)]
     for image, data in zip(prow.decode_many(files, device="cpu"), files, strict=True):
         assert np.array_equal(np.asarray(image), np.asarray(prow.decode(data, device="cpu")))
+
+
+# -- encoding ------------------------------------------------------------------------------------------------------
+
+
+def test_encoding_many_is_encoding_each(installed: None, drawn: list[np.ndarray], monkeypatch) -> None:
+    """On the CPU the sums happen to be the same; files must have the asked size in any case."""
+    for most in (1, 2 * 70 * 50, api._ENCODE_PIXELS):
+        monkeypatch.setattr(api, "_ENCODE_PIXELS", most)
+        found = prow.encode_many(iter(drawn), bytes=90, effort=4)
+        assert [prow.inspect(data).width for data in found] == [size[0] for size in SIZES]
+        for data, pixels in zip(found, drawn, strict=True):
+            alone = prow.encode(pixels, bytes=90, effort=4)
+            assert len(data) == len(alone) <= 90
+            error = [np.square(np.asarray(prow.decode(d), float) - pixels).mean() for d in (data, alone)]
+            assert error[0] <= 1.05 * error[1] + 0.1
+    assert prow.encode_many([], bytes=90) == []
+
+
+@pytest.mark.parametrize(
+    "asked", [{"quality": 30}, {"bpp": 1.5, "profile": "bare"}, {"bytes": 5000, "device": "cpu"}]
+)
+def test_encoding_many_takes_what_encode_takes(installed: None, drawn: list[np.ndarray], asked: dict) -> None:
+    pictures = [pixels for pixels in drawn if pixels.size > 3]  # a pixel is too small for 1.5 bpp
+    found = prow.encode_many(pictures, effort=1, **asked)
+    alone = [len(prow.encode(pixels, effort=1, **asked)) for pixels in pictures]
+    assert all(abs(len(data) - size) <= 2 for data, size in zip(found, alone, strict=True))
+    assert [image.size for image in prow.decode_many(found)] == [size for size in SIZES if size != (1, 1)]
+
+
+def test_pictures_of_one_size_are_encoded_together(installed: None, drawn: list[np.ndarray], monkeypatch) -> None:
+    batches, encode_many = [], Codec.encode_many
+    monkeypatch.setattr(
+        Codec,
+        "encode_many",
+        lambda self, size, batch, **kw: (batches.append((size, len(batch))), encode_many(self, size, batch, **kw))[1],
+    )
+    prow.encode_many(drawn, bytes=60, effort=2)
+    assert (SIZES[0], 4) in batches and (SIZES[1], 2) in batches
+    assert len(batches) < 0.6 * sum(count for _, count in batches)
+
+
+def test_encoding_many_names_the_picture_that_is_wrong(installed: None, drawn: list[np.ndarray]) -> None:
+    with pytest.raises(prow.InputError) as caught:
+        prow.encode_many([drawn[0], "nowhere.png"], bytes=60)
+    assert caught.value.__notes__ == ["picture 1 of those that came"]
+    with pytest.raises(prow.BudgetError):
+        prow.encode_many(drawn, bytes=3)

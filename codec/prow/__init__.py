@@ -4,12 +4,12 @@
     >>> data = prow.encode("photo.jpg", bytes=1000)     # doctest: +SKIP
     >>> prow.decode(data[:700]).save("photo.png")       # doctest: +SKIP
 
-Which function? `encode` and `decode` for files, `decode_many` for many of them; `truncate` to cut one to a size and
-`inspect` to look into one, both without torch; `tokenize` and `detokenize` for the integers in between; `models` for
-what is installed.
+Which function? `encode` and `decode` for files, `encode_many` and `decode_many` for many of them; `truncate` to cut one
+to a size and `inspect` to look into one, both without torch; `tokenize` and `detokenize` for the integers in between;
+`models` for what is installed.
 """
 
-from .api import Info, PassInfo, decode, decode_many, detokenize, encode, inspect, tokenize, truncate
+from .api import Info, PassInfo, decode, decode_many, detokenize, encode, encode_many, inspect, tokenize, truncate
 from .errors import (
     BudgetError,
     DamagedError,
@@ -40,6 +40,7 @@ __all__ = [
     "decode_many",
     "detokenize",
     "encode",
+    "encode_many",
     "inspect",
     "models",
     "tokenize",

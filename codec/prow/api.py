@@ -17,7 +17,7 @@ from .image import ImageLike, load_rgb
 from .registry import load, load_by_id, vivid_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     import numpy as np
     from PIL import Image
@@ -32,7 +32,8 @@ Style = Literal["faithful", "vivid"]
 STYLES = get_args(Style)
 DEFAULT_QUALITY = 50
 DEFAULT_EFFORT = 5
-_BATCH_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
+_DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
+_ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
 
 
@@ -98,10 +99,42 @@ def encode(
     Raises:
         InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
     """
-    pixels, stream = _encode(image, bytes, bpp, quality, model, profile, effort, device)
-    height, width = pixels.shape[:2]
-    model_id = stream.tokens.model_id
-    return container.pack(stream.content, width=width, height=height, model_id=model_id, profile=profile)
+    return _pack(_encode([load_rgb(image)], bytes, bpp, quality, model, profile, effort, device)[0], profile)
+
+
+def encode_many(
+    images: Iterable[ImageLike],
+    *,
+    bytes: int | None = None,
+    bpp: float | None = None,
+    quality: float | None = None,
+    model: str = "default",
+    profile: Profile = "file",
+    effort: int = DEFAULT_EFFORT,
+    device: str = "auto",
+) -> list[ByteString]:
+    """Many pictures as prow files, in the same order; arguments as in `encode`, and sizes are those of each file.
+
+    As `encode` of each, but pictures of one size go through the networks together. A sum of many numbers may come out
+    differently by its last digit then, so now and then another token is chosen that is as good.
+
+    Raises:
+        As `encode`; a note on the error says which picture it is, counted from 0.
+    """
+    pictures: list[np.ndarray] = []
+    for index, image in enumerate(images):
+        try:
+            pictures.append(load_rgb(image))
+        except ProwError as error:
+            error.add_note(f"picture {index} of those that came")
+            raise
+    found: list[ByteString] = [b""] * len(pictures)
+    sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in pictures]
+    for indices in _groups(sizes, sizes, _ENCODE_PIXELS):
+        some = [pictures[i] for i in indices]
+        for i, stream in zip(indices, _encode(some, bytes, bpp, quality, model, profile, effort, device), strict=True):
+            found[i] = _pack(stream, profile)
+    return found
 
 
 def tokenize(
@@ -116,7 +149,7 @@ def tokenize(
     device: str = "auto",
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.stream.Tokens`."""
-    return _encode(image, bytes, bpp, quality, model, profile, effort, device)[1].tokens
+    return _encode([load_rgb(image)], bytes, bpp, quality, model, profile, effort, device)[0].tokens
 
 
 def decode(
@@ -238,8 +271,16 @@ def truncate(data: ByteString, n: int) -> ByteString:
 # -- inside ------------------------------------------------------------------------------------------------------
 
 
+def _pack(stream: Stream, profile: Profile) -> ByteString:
+    """A stream as a file."""
+    tokens = stream.tokens
+    return container.pack(
+        stream.content, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile
+    )
+
+
 def _encode(
-    image: ImageLike,
+    pictures: list[np.ndarray],
     size: int | None,
     bpp: float | None,
     quality: float | None,
@@ -247,8 +288,8 @@ def _encode(
     profile: Profile,
     effort: int,
     device: str,
-) -> tuple[np.ndarray, Stream]:
-    """Pixels [H, W, 3] and their stream."""
+) -> list[Stream]:
+    """The streams of pictures of one size, uint8 [H, W, 3]."""
     if profile not in ("file", "bare"):
         raise InputError(f"profile {profile!r} came, wanted 'file' or 'bare'")
     given = [n for n, v in (("bytes", size), ("bpp", bpp), ("quality", quality)) if v is not None]
@@ -259,8 +300,7 @@ def _encode(
     if not isinstance(model, str):
         raise InputError(f"model {model!r} came, wanted the name of one (see prow.models())")
     name = load(model).config.name
-    pixels = load_rgb(image)
-    height, width = pixels.shape[:2]
+    height, width = pictures[0].shape[:2]
     if bpp is not None:
         size = _bytes_of(bpp, width * height)
     room = None if size is None else _room(size, width, height, profile)
@@ -269,8 +309,8 @@ def _encode(
 
     codec = _codec(name, device)
     if room is None:
-        return pixels, rate.at_quality(codec, pixels, level)
-    return pixels, rate.at_bytes(codec, pixels, room, int(effort))
+        return rate.at_quality(codec, pictures, level)
+    return rate.at_bytes(codec, pictures, room, int(effort))
 
 
 def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:
@@ -287,12 +327,19 @@ def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:
 
 def _alike(batch: list[Tokens]) -> Iterator[list[int]]:
     """Places of pictures that can be decoded together (`Codec.decode_many`), not too many for one go."""
-    groups: dict[tuple[int, int, int, int], list[int]] = {}
-    for i, tokens in enumerate(batch):
-        unfiltered = tokens.unfiltered(load_by_id(tokens.model_id).config)
-        groups.setdefault((tokens.width, tokens.height, tokens.model_id, unfiltered), []).append(i)
-    for (width, height, *_), indices in groups.items():
-        count = max(1, _BATCH_PIXELS // (width * height))
+    unfiltered = [tokens.unfiltered(load_by_id(tokens.model_id).config) for tokens in batch]
+    keys = [(t.model_id, t.width, t.height, n) for t, n in zip(batch, unfiltered, strict=True)]
+    return _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS)
+
+
+def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
+    """Places of equal keys, as many at once as have `most` px, or one."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    for indices in groups.values():
+        width, height = sizes[indices[0]]
+        count = max(1, most // (width * height))
         yield from (indices[first : first + count] for first in range(0, len(indices), count))
 
 
@@ -375,6 +422,7 @@ __all__ = [
     "decode_many",
     "detokenize",
     "encode",
+    "encode_many",
     "inspect",
     "tokenize",
     "truncate",

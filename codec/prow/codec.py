@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +44,49 @@ class Coded:
     contexts: tuple[Tensor, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A picture to encode: its base step, what each pass that is run should arrive at (`Codec.targets`), and how many
+    bytes of the stream are wanted (None: all)."""
+
+    base: int
+    targets: list[Tensor]
+    room: int | None = None
+
+
+class _Work:
+    """The stream of a picture in the making."""
+
+    def __init__(self, wanted: Wanted, codec: Codec) -> None:
+        self.wanted, self.config = wanted, codec.config
+        self.writer = Writer(wanted.base, codec.config, codec.tables)
+        self.parts: list[PassTokens] = []
+        self.contexts: list[Tensor] = []
+
+    def ends(self, index: int) -> bool:
+        """Whether nothing of a pass is wanted."""
+        room = self.wanted.room
+        full = room is not None and len(self.writer.bytes()) >= room + _PENDING
+        return full or index >= len(self.wanted.targets)
+
+    def add(self, step: Pass, part: PassTokens, context: Tensor) -> None:
+        self.writer.add(step, part)
+        self.parts.append(part)
+        self.contexts.append(context)
+
+    def add_nothing(self, index: int, step: Pass) -> None:
+        """That a pass has no tokens, unless nothing of it is wanted."""
+        if not self.ends(index):
+            self.parts.append(empty_tokens(step.level, self.config))
+            self.writer.add(step, self.parts[-1])
+
+    def coded(self, size: tuple[int, int], plan: list[Pass], picture: Tensor | None) -> Coded:
+        rest = [empty_tokens(step.level, self.config) for step in plan[len(self.parts) :]]
+        parts = (*self.parts, *rest)
+        tokens = Tokens(*size, self.config.model_id, self.wanted.base, parts)
+        return Coded(tokens, picture, self.writer.bytes(), tuple(self.contexts))
+
+
 class Codec:
     """A network, on whatever device it is, with its tables."""
 
@@ -62,7 +106,6 @@ class Codec:
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def encode(
         self,
         pixels: np.ndarray,
@@ -85,47 +128,69 @@ class Codec:
             targets: from `targets`; passes beyond these are left out.
         """
         height, width = pixels.shape[:2]
-        plan = passes(width, height, self.config)
-        targets = self.targets(pixels) if targets is None else targets
-        writer = Writer(base, self.config, self.tables)
-        (picture, ahead), parts, contexts, full = self._start(plan), [], [], False
+        wanted = Wanted(base, self.targets(pixels) if targets is None else targets, room)
+        return self.encode_many((width, height), [wanted], kappa=kappa, refine=refine, allocation=allocation)[0]
+
+    @torch.inference_mode()
+    def encode_many(
+        self,
+        size: tuple[int, int],
+        batch: Sequence[Wanted],
+        *,
+        kappa: float = KAPPA,
+        refine: bool = False,
+        allocation: str = "slope",
+    ) -> list[Coded]:
+        """As `encode`, for pictures of one size (width, height) that go through each pass together."""
+        plan, work = passes(*size, self.config), [_Work(wanted, self) for wanted in batch]
+        (picture, ahead), active = self._start(plan, len(batch)), list(range(len(batch)))
         for index, step in enumerate(plan):
-            full = full or index == len(targets)
-            if full or (step.kind == REFINE and not refine):
-                part = empty_tokens(step.level, self.config)
-            else:
-                context = self._context(picture, ahead, plan, index, [base])
-                part = self._choose_tokens(step, base, targets[index], context, kappa, allocation)
-                picture, ahead = self._paint(step, [base], [part], context)
-                contexts.append(context)
-            parts.append(part)
-            if not full:
-                writer.add(step, part)
-                full = room is not None and len(writer.bytes()) >= room + _PENDING
-        tokens = Tokens(width, height, self.config.model_id, base, tuple(parts))
-        whole = picture[0] if picture.shape[-2:] == (height, width) else None
-        return Coded(tokens, whole, writer.bytes(), tuple(contexts))
+            if step.kind == REFINE and not refine:
+                for i in active:
+                    work[i].add_nothing(index, step)
+                continue
+            going = [place for place, i in enumerate(active) if not work[i].ends(index)]
+            if len(going) < len(active):
+                active, picture = [active[place] for place in going], picture[going]
+                ahead = None if ahead is None else ahead[going]
+            if not active:
+                break
+            bases = [batch[i].base for i in active]
+            context = self._context(picture, ahead, plan, index, bases)
+            targets = torch.cat([batch[i].targets[index] for i in active])
+            parts = self._choose_tokens(step, bases, targets, context, kappa, allocation)
+            picture, ahead = self._paint(step, bases, parts, context)
+            for place, (i, part) in enumerate(zip(active, parts, strict=True)):
+                work[i].add(step, part, context[place : place + 1])
+        found: list[Tensor | None] = [None] * len(batch)
+        if picture.shape[-2:] == (size[1], size[0]):
+            for i, whole in zip(active, picture, strict=True):
+                found[i] = whole
+        return [done.coded(size, plan, whole) for done, whole in zip(work, found, strict=True)]
 
     def _choose_tokens(
-        self, step: Pass, base: int, target: Tensor, context: Tensor, kappa: float, allocation: str
-    ) -> PassTokens:
-        grid = step.step_index(base)
+        self, step: Pass, bases: Sequence[int], targets: Tensor, context: Tensor, kappa: float, allocation: str
+    ) -> list[PassTokens]:
         layout = Layout(step.level, self.config, self.tables.order[step.kind])
-        prices = self.prices(step.kind, grid)
+        prices = [self.prices(step.kind, step.step_index(base)) for base in bases]
+        costs = Costs(*(torch.stack(column) for column in zip(*(astuple(p[0]) for p in prices), strict=True)))
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         ends = torch.from_numpy(layout.ends).to(self.device)
         exists, last = torch.from_numpy(layout.exists).to(self.device), torch.from_numpy(layout.last).to(self.device)
         values, gains = [], []
-        for rows, tiles in self._rows(step.level):
+        for rows, tiles in self._rows(step.level, len(bases)):
             context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
-            delta = self._steps(step, [base], len(sizes))
-            ratios = self.network.analyse(tiling.cut(target, *rows), context_tiles, sizes, delta, step.kind, order)
-            v, g = quantise(ratios, prices[0], kappa)
+            delta, sizes = self._steps(step, bases, len(sizes)), sizes.repeat(len(bases), 1)
+            ratios = self.network.analyse(tiling.cut(targets, *rows), context_tiles, sizes, delta, step.kind, order)
+            v, g = quantise(ratios.unflatten(0, (len(bases), -1)), costs, kappa)  # [B, tiles, K]
             values.append(v * exists[tiles])
             gains.append(g * exists[tiles])
-        counts = _choose(torch.cat(gains), ends, prices, kappa, last, allocation)
-        kept = keep_prefix(torch.cat(values), counts, ends)
-        return PassTokens(counts.cpu().numpy().astype(np.int16), kept.cpu().numpy().astype(np.int16))
+        found = []
+        for v, g, price in zip(torch.cat(values, dim=1), torch.cat(gains, dim=1), prices, strict=True):
+            counts = _choose(g, ends, price, kappa, last, allocation)
+            kept = keep_prefix(v, counts, ends)
+            found.append(PassTokens(counts.cpu().numpy().astype(np.int16), kept.cpu().numpy().astype(np.int16)))
+        return found
 
     # -- decoding ------------------------------------------------------------------------------------------------
 

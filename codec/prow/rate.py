@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from .codec import Codec, Coded
+from .codec import Codec, Coded, Wanted
 from .config import STEPS
 from .geometry import passes
 from .refine import refine
@@ -41,6 +43,8 @@ _SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all 
 _FAR = 8  # sizes beyond so many times the room are not told apart
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
@@ -51,38 +55,73 @@ class Stream:
     exhausted: bool = False
 
 
-def at_quality(codec: Codec, pixels: np.ndarray, quality: float) -> Stream:
-    """The natural stream at a quality of 0 (smallest) to 100 (base step 1)."""
+def at_quality(codec: Codec, pictures: Sequence[np.ndarray], quality: float) -> list[Stream]:
+    """The natural streams of pictures of one size at a quality of 0 (smallest) to 100 (base step 1)."""
     base = round(COARSEST - (COARSEST - FINEST) * quality / 100)
-    coded = codec.encode(pixels, base)
-    return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens)
+    height, width = pictures[0].shape[:2]
+    found = codec.encode_many((width, height), [Wanted(base, codec.targets(pixels)) for pixels in pictures])
+    return [Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens) for coded in found]
 
 
-def at_bytes(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> Stream:
-    """A stream of exactly `room` bytes, or all that the model can say about the picture if that is less."""
+def at_bytes(codec: Codec, pictures: Sequence[np.ndarray], room: int, effort: int) -> list[Stream]:
+    """For pictures of one size streams of exactly `room` bytes, or all that the model can say if that is less.
+
+    They go through the networks together where their searches allow it.
+    """
+    height, width = pictures[0].shape[:2]
+    searches = [_search(codec, pixels, room, effort) for pixels in pictures]
+    asked = {i: next(search) for i, search in enumerate(searches)}
+    found: dict[int, Stream] = {}
+    while asked:
+        first = next(iter(asked.values()))
+        now = [i for i, request in asked.items() if (request.codec, request.refine) == (first.codec, first.refine)]
+        wanted = [asked.pop(i).wanted for i in now]
+        coded = first.codec.encode_many((width, height), wanted, refine=first.refine)
+        for i, answer in zip(now, coded, strict=True):
+            try:
+                asked[i] = searches[i].send(answer)
+            except StopIteration as end:
+                found[i] = end.value
+    return [found[i] for i in range(len(pictures))]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What a search wants encoded next."""
+
+    codec: Codec
+    wanted: Wanted
+    refine: bool = False
+
+
+# A search that stops for each encode, so that those of many pictures can be made at once.
+_Search = Generator[_Request, Coded, T]
+
+
+def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search[Stream]:
     tries, rounds = EFFORTS[effort]
     height, width = pixels.shape[:2]
     plan = passes(width, height, codec.config)
     affordable = sum(step.level.width * step.level.height * _SPARSE <= 8 * room for step in plan)
+    targets: list[Tensor] = []
     for count in sorted({max(1, affordable), len(plan)}):
         targets = codec.targets(pixels, count)
-        sizes = _Sizes(codec.linear, pixels, targets, room)
-        start = _coarsest_reaching(sizes, room, _typical_base(room, width * height))
+        start = yield from _coarsest_reaching(codec.linear, targets, room, _typical_base(room, width * height))
         if start is None and count < len(plan):  # so simple a picture that there is room for more passes
             continue
-        best = _best_cut(codec, pixels, targets, room, FINEST if start is None else start, tries)
+        best = yield from _best_cut(codec, targets, room, FINEST if start is None else start, tries)
         if best is not None:
             stream, coded = best
             return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
-    coded = codec.encode(pixels, FINEST, refine=True)
+    coded = yield _Request(codec, Wanted(FINEST, targets), refine=True)
     if len(coded.content) >= room:
         return _cut(codec, coded.content, coded.tokens, room)
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
 def _best_cut(
-    codec: Codec, pixels: np.ndarray, targets: list[Tensor], room: int, start: int, tries: int
-) -> tuple[Stream, Coded] | None:
+    codec: Codec, targets: list[Tensor], room: int, start: int, tries: int
+) -> _Search[tuple[Stream, Coded] | None]:
     """The cut stream with the least distortion among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
@@ -91,13 +130,13 @@ def _best_cut(
     what follows costs time and changes little. None if no stream has `room` bytes.
     """
 
-    def attempt(base: int) -> tuple[Stream, Coded] | None:
-        coded = codec.encode(pixels, base, room=room, targets=targets)
+    def attempt(base: int) -> _Search[tuple[Stream, Coded] | None]:
+        coded = yield _Request(codec, Wanted(base, targets, room))
         return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
 
     first, best = max(start - _AHEAD, FINEST), None
     while best is None and first >= FINEST:
-        best, first = attempt(first), first - 1
+        best, first = (yield from attempt(first)), first - 1
     if best is None:
         return None
     tries -= 1
@@ -106,7 +145,7 @@ def _best_cut(
         for base in bases:
             if tries == 0 or worse > _PATIENCE:
                 break
-            other = attempt(base)
+            other = yield from attempt(base)
             if other is None:  # too short, though sizes should grow with finer steps
                 continue
             tries -= 1
@@ -122,35 +161,22 @@ def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:
     return Stream(content, received)
 
 
-class _Sizes:
-    """Sizes of the natural streams of one picture, by base step; each is encoded once, up to a few times the room."""
-
-    def __init__(self, codec: Codec, pixels: np.ndarray, targets: list[Tensor], room: int) -> None:
-        self.codec, self.pixels, self.targets, self.room = codec, pixels, targets, room
-        self.sizes: dict[int, int] = {}
-
-    def __call__(self, base: int) -> int:
-        if base not in self.sizes:
-            coded = self.codec.encode(self.pixels, base, room=_FAR * self.room, targets=self.targets)
-            self.sizes[base] = len(coded.content)
-        return self.sizes[base]
+def _coarsest_reaching(codec: Codec, targets: list[Tensor], room: int, guess: float) -> _Search[int | None]:
+    """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
+    low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
+    while high - low > 1:
+        base = min(max(round(guess), low + 1), high - 1)
+        coded = yield _Request(codec, Wanted(base, targets, _FAR * room))
+        size = len(coded.content)
+        low, high = (base, high) if size >= room else (low, base)
+        further = math.log(max(size, 1) / room) / _GROWTH
+        guess = base + (math.floor(further) if size >= room else math.ceil(further) - 1)
+    return low if low >= FINEST else None
 
 
 def _typical_base(room: int, pixels: int) -> float:
     at, size, area = _TYPICAL
     return at - math.log(room / size * area / pixels) / _GROWTH
-
-
-def _coarsest_reaching(sizes: _Sizes, room: int, guess: float) -> int | None:
-    """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
-    low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
-    while high - low > 1:
-        base = min(max(round(guess), low + 1), high - 1)
-        size = sizes(base)
-        low, high = (base, high) if size >= room else (low, base)
-        further = math.log(max(size, 1) / room) / _GROWTH
-        guess = base + (math.floor(further) if size >= room else math.ceil(further) - 1)
-    return low if low >= FINEST else None
 
 
 assert STEPS > COARSEST
