@@ -122,9 +122,7 @@ def test_encoding_many_is_encoding_each(installed: None, drawn: list[np.ndarray]
     assert prow.encode_many([], bytes=90) == []
 
 
-@pytest.mark.parametrize(
-    "asked", [{"quality": 30}, {"bpp": 1.5, "profile": "bare"}, {"bytes": 5000, "device": "cpu"}]
-)
+@pytest.mark.parametrize("asked", [{"quality": 30}, {"bpp": 1.5, "profile": "bare"}, {"bytes": 5000, "device": "cpu"}])
 def test_encoding_many_takes_what_encode_takes(installed: None, drawn: list[np.ndarray], asked: dict) -> None:
     pictures = [pixels for pixels in drawn if pixels.size > 3]  # a pixel is too small for 1.5 bpp
     found = prow.encode_many(pictures, effort=1, **asked)
