@@ -163,6 +163,15 @@ def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkey
     assert max(chosen) == 640
 
 
+def test_what_an_encoder_knows_changes_no_picture(codec: Codec) -> None:
+    """A decoder that goes on from an encoder's pictures leaves out the same filters as one that starts anew."""
+    coded = codec.encode(draw_picture(640, 480), 56)
+    assert len(coded.contexts) > 1 and coded.tokens.unfiltered(codec.config) > 1  # with tokens at coarse levels alone
+    for size in (4, 20, 40, len(coded.content)):
+        tokens = read(codec, coded.content[:size], 640, 480)
+        torch.testing.assert_close(codec.decode(tokens, after=coded), codec.decode(tokens), rtol=0, atol=1e-2)
+
+
 @pytest.mark.parametrize("room", [60, 200])
 def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=2)

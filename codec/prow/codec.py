@@ -395,9 +395,11 @@ def _choose(
 
 
 def _same_passes(tokens: Tokens, coded: Coded) -> int:
-    """How many of the passes that an encoder ran, less the last, have these tokens too."""
-    same = 0
-    for a, b in zip(tokens.passes[: len(coded.contexts) - 1], coded.tokens.passes, strict=False):
+    """How many of the passes that an encoder ran, less the last, have these tokens too; at most as many as stand before
+    the last one with tokens, since behind it a decoder may leave out filters (`Tokens.unfiltered`)."""
+    spoken = [index for index, part in enumerate(tokens.passes) if part.counts.any()]
+    limit, same = min(len(coded.contexts) - 1, spoken[-1]) if spoken else 0, 0
+    for a, b in zip(tokens.passes[:limit], coded.tokens.passes, strict=False):
         if tokens.base != coded.tokens.base or not (
             np.array_equal(a.counts, b.counts) and np.array_equal(a.values, b.values)
         ):

@@ -99,6 +99,7 @@ _Search = Generator[_Request, Coded, T]
 
 
 def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search[Stream]:
+    """The search for one picture's stream."""
     tries, rounds = EFFORTS[effort]
     height, width = pixels.shape[:2]
     plan = passes(width, height, codec.config)
