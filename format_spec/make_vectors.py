@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,18 @@ def random_tokens(
     largest: int = 3,
     mean_tokens: float = 2.0,
     refine: bool = False,
+    left_out: Collection[int] = (),
 ) -> Tokens:
     """Tokens of a picture drawn at random.
 
     Args:
         density: share of non-zero integers. largest: their magnitude is up to this, log-uniformly.
         mean_tokens: of a tile, geometrically. refine: whether the refining passes have tokens.
+        left_out: indices of passes without any.
     """
     parts = []
-    for step in passes(width, height, config):
-        if step.kind == REFINE and not refine:
+    for index, step in enumerate(passes(width, height, config)):
+        if index in left_out or (step.kind == REFINE and not refine):
             parts.append(empty_tokens(step.level, config))
             continue
         layout = Layout(step.level, config, tables.order[step.kind])
@@ -108,6 +110,7 @@ def vectors(model: registry.Model) -> dict[str, bytes]:
         "100x75": middle,
         "100x75_cut": middle[: len(middle) * 3 // 5],
         "100x75_extras": middle + b"extras",
+        "100x75_left_out": file(100, 75, stream(100, 75, 34, left_out=(1,))),
         "300x200_empty": file(300, 200, b""),
         "24x16_large_integers": file(24, 16, stream(24, 16, 12, largest=MAX_MAGNITUDE, mean_tokens=2)),
         "16385x1_large_form": file(16_385, 1, stream(16_385, 1, 36, mean_tokens=0.2)),

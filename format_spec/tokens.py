@@ -83,6 +83,7 @@ class RangeDecoder:
 
 
 BASE = running_sums([TOTAL // STEPS] * STEPS)
+SENT = running_sums([TOTAL // 16, TOTAL - TOTAL // 16])
 BIT = running_sums([TOTAL // 2] * 2)
 
 
@@ -283,18 +284,20 @@ def read_raw_bits(decoder: RangeDecoder, known: Context, places: list[tuple[int,
 def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) -> dict[str, Any]:
     """Base step index (None if not received) and passes, of any payload whatever. Never fails."""
     plan = passes(width, height, model)
-    base, found, ended = None, [], False
+    base, found, below, ended = None, [], None, False
     try:
         base = decoder.symbol(BASE)
     except Ended:
         ended = True
     for step in plan:
         index = max(0, (base or 0) - step.shift)
-        known = Context(step, index, model, found[-1] if found else None)
+        known = Context(step, index, model, below)
         found.append(known)
         if not ended:
             try:
-                read_pass(decoder, known)
+                if decoder.symbol(SENT):
+                    read_pass(decoder, known)
+                    below = known
             except Ended:
                 ended = True
     rows = [

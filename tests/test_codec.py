@@ -14,7 +14,7 @@ from PIL import Image
 
 import prow
 from prow import container, rate, registry, stream
-from prow.codec import ALLOCATIONS, Codec, to_image
+from prow.codec import ALLOCATIONS, Codec, Wanted, to_image
 from prow.config import FULL, MIDDLE, REFINE, START
 from prow.geometry import passes
 from prow.registry import Model
@@ -170,6 +170,47 @@ def test_what_an_encoder_knows_changes_no_picture(codec: Codec) -> None:
     for size in (4, 20, 40, len(coded.content)):
         tokens = read(codec, coded.content[:size], 640, 480)
         torch.testing.assert_close(codec.decode(tokens, after=coded), codec.decode(tokens), rtol=0, atol=1e-2)
+
+
+def test_a_pass_can_be_left_out(codec: Codec) -> None:
+    """It costs 4 bits, and the next pass learns from the one before it as if it were not there."""
+    pixels, size = draw_picture(96, 64), (96, 64)
+    plan = passes(*size, codec.config)
+    assert plan[1].kind == MIDDLE
+    both = [Wanted(24, codec.targets(pixels), left_out=frozenset(out)) for out in ((), (1,))]
+    whole, short = codec.encode_many(size, both)
+    assert whole.tokens.passes[1].counts.any() and not short.tokens.passes[1].counts.any()
+    assert same(codec.encode_many(size, both[1:])[0].tokens, short.tokens)
+    received = read(codec, short.content, *size)
+    assert same(received, short.tokens) and short.tokens.passes[2].counts.any()
+    assert short.picture is not None and float((codec.decode(received) - short.picture).abs().max()) <= 1
+    writers = [stream.Writer(24, codec.config, codec.tables) for _ in range(2)]
+    for index, (step, part) in enumerate(zip(plan[:3], short.tokens.passes, strict=False)):
+        writers[0].add(step, part)
+        if index != 1:
+            writers[1].add(step, part)
+    longer, shorter = (len(writer.bytes()) for writer in writers)
+    assert shorter <= longer <= shorter + 4  # words of 4 bytes
+
+
+def test_an_encoder_tries_to_leave_out_a_pass(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = set()
+    encode_many = Codec.encode_many
+    monkeypatch.setattr(
+        Codec,
+        "encode_many",
+        lambda self, size, batch, **options: (
+            tried.update(wanted.left_out for wanted in batch),
+            encode_many(self, size, batch, **options),
+        )[1],
+    )
+    for size in ((512, 32), (96, 64)):  # two passes between the coarsest level and full resolution, and one
+        tried.clear()
+        plan = passes(*size, codec.config)
+        assert [step.kind for step in plan].count(MIDDLE) == 1 + (size == (512, 32))
+        pixels = draw_picture(*size)
+        assert len(rate.at_bytes(codec, [pixels], 800, 3)[0].content) == 800
+        assert tried == ({frozenset(), frozenset({1})} if size == (512, 32) else {frozenset()})
 
 
 @pytest.mark.parametrize("room", [60, 200])

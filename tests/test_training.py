@@ -28,7 +28,7 @@ from prow.tiling import Tiling
 from prow.training import __main__ as command
 from prow.training.data import Batches, crop_photo, find_sources
 from prow.training.export import export
-from prow.training.loop import Drop, across_edges, run_passes
+from prow.training.loop import OPTIONAL, Drop, across_edges, run_passes
 from prow.training.statistics import Statistics
 from prow.training.trainer import Options, Trainer
 
@@ -205,7 +205,7 @@ def test_training_helps(options: Options) -> None:
     trainer.bootstrap(4)
     one = trainer.images()[0][:1]
     trainer.images = lambda: (one, trainer.step % 2 == 1)
-    trainer.base_steps = lambda images, coarse: torch.full((len(images),), 30)
+    trainer.base_steps = lambda images, **_: torch.full((len(images),), 30)
     before = lagrangian(trainer, one)
     assert all(np.isfinite(trainer.train_step()) for _ in range(50))
     assert lagrangian(trainer, one) < 0.97 * before
@@ -307,7 +307,7 @@ def test_tail_drop_draws_uniform_prefixes() -> None:
     torch.manual_seed(0)
     tiles = 60_000
     counts = torch.full((3 * tiles,), 5)
-    cut = Drop(torch.tensor([0, 1, 2])).cut(counts, 1, tiles).view(3, tiles)
+    cut = Drop(torch.tensor([0, 1, 2]), torch.tensor([-1, -1, -1])).cut(counts, 1, tiles).view(3, tiles)
     assert torch.all(cut[0] == 0)  # its stream ended a pass ago
     assert torch.all(cut[2] == 5)  # its stream goes on
     share = torch.bincount(cut[1], minlength=6) / tiles
@@ -317,10 +317,23 @@ def test_tail_drop_draws_uniform_prefixes() -> None:
 def test_tail_drop_stays_within_what_a_tile_has() -> None:
     torch.manual_seed(0)
     counts = torch.arange(6).repeat(2000)
-    cut = Drop(torch.tensor([3])).cut(counts, 3, len(counts))
+    cut = Drop(torch.tensor([3]), torch.tensor([-1])).cut(counts, 3, len(counts))
     for number in range(6):
         drawn = cut[counts == number]
         assert set(drawn.tolist()) == set(range(number + 1))
+
+
+def test_tail_drop_leaves_out_whole_passes() -> None:
+    torch.manual_seed(0)
+    drop = Drop.draw(60_000, 4, torch.device("cpu"), optional=(1, 2))
+    share = torch.bincount(drop.left_out + 1, minlength=4) / len(drop.left_out)
+    torch.testing.assert_close(share, torch.tensor([1 - OPTIONAL, 0, OPTIONAL / 2, OPTIONAL / 2]), rtol=0, atol=0.01)
+    assert torch.all(Drop.draw(100, 4, torch.device("cpu")).left_out == -1)
+    counts = torch.full((len(drop.left_out),), 5)
+    assert torch.all(drop.cut(counts, 1, 1)[drop.left_out == 1] == 0)
+    going = (drop.left_out != 1) & (drop.last_pass > 1)
+    assert torch.all(drop.cut(counts, 1, 1)[going] == 5)
+    assert torch.equal(drop.sent(1, 1), (drop.left_out != 1) & (drop.last_pass >= 1))
 
 
 def test_tail_drop_ends_in_every_pass_alike() -> None:

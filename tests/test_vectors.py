@@ -65,6 +65,8 @@ def test_every_vector_is_listed_and_every_form_has_one() -> None:
     }
     assert {state for _, _, state in headers} == {"whole", "cut"} and b"" in [payload for _, payload, _ in headers]
     assert any(any(vector["counts"][-1]) for vector in GOLDEN["vectors"])  # a refining pass with tokens
+    sent = [[any(counts) for counts in vector["counts"]] for vector in GOLDEN["vectors"]]
+    assert any((False, True) in zip(row, row[1:], strict=False) for row in sent)  # a pass that is left out
 
 
 @golden

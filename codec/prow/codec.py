@@ -46,12 +46,13 @@ class Coded:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A picture to encode: its base step, what each pass that is run should arrive at (`Codec.targets`), and how many
-    bytes of the stream are wanted (None: all)."""
+    """A picture to encode: its base step, what each pass that is run should arrive at (`Codec.targets`), how many
+    bytes of the stream are wanted (None: all), and which passes shall have no tokens, by index."""
 
     base: int
     targets: list[Tensor]
     room: int | None = None
+    left_out: frozenset[int] = frozenset()
 
 
 class _Work:
@@ -159,6 +160,9 @@ class Codec:
             context = self._context(picture, ahead, plan, index, bases)
             targets = torch.cat([batch[i].targets[index] for i in active])
             parts = self._choose_tokens(step, bases, targets, context, kappa, allocation)
+            for place, i in enumerate(active):
+                if index in batch[i].left_out:
+                    parts[place] = empty_tokens(step.level, self.config)
             picture, ahead = self._paint(step, bases, parts, context)
             for place, (i, part) in enumerate(zip(active, parts, strict=True)):
                 work[i].add(step, part, context[place : place + 1])

@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from .codec import Codec, Coded, Wanted
-from .config import STEPS
-from .geometry import passes
+from .config import MIDDLE, STEPS
+from .geometry import Pass, passes
 from .refine import refine
 from .stream import Tokens, read, trim
 
@@ -110,7 +110,9 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search
         start = yield from _coarsest_reaching(codec.linear, targets, room, _typical_base(room, width * height))
         if start is None and count < len(plan):  # so simple a picture that there is room for more passes
             continue
-        best = yield from _best_cut(codec, targets, room, FINEST if start is None else start, tries)
+        best = yield from _best_cut(
+            codec, plan[: len(targets)], targets, room, FINEST if start is None else start, tries
+        )
         if best is not None:
             stream, coded = best
             return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
@@ -121,19 +123,36 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search
 
 
 def _best_cut(
-    codec: Codec, targets: list[Tensor], room: int, start: int, tries: int
+    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int, tries: int
 ) -> _Search[tuple[Stream, Coded] | None]:
     """The cut stream with the least distortion among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
     search begins some steps finer than `start` and goes coarser, then finer, past _PATIENCE steps in a row that do
-    worse, for the distortion is not smooth. Two streams are compared after the last pass that matters to one of them;
-    what follows costs time and changes little. None if no stream has `room` bytes.
+    worse, for the distortion is not smooth. What the first pass between the coarsest level and full resolution says is
+    said again by the next one, if there is one: the best step and finer ones are tried without it too. Two streams are
+    compared after the last pass that matters to one of them; what follows costs time and changes little. None if no
+    stream has `room` bytes.
     """
 
-    def attempt(base: int) -> _Search[tuple[Stream, Coded] | None]:
-        coded = yield _Request(codec, Wanted(base, targets, room))
+    def attempt(base: int, left_out: frozenset[int] = frozenset()) -> _Search[tuple[Stream, Coded] | None]:
+        coded = yield _Request(codec, Wanted(base, targets, room, left_out))
         return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
+
+    def look(best: tuple[Stream, Coded], bases: range, left_out: frozenset[int] = frozenset()) -> _Search:
+        nonlocal tries
+        worse = 0
+        for base in bases:
+            if tries == 0 or worse > _PATIENCE:
+                break
+            other = yield from attempt(base, left_out)
+            if other is None:  # too short, though sizes should grow with finer steps
+                continue
+            tries -= 1
+            last = max(stream.tokens.depth() for stream, _ in (best, other))
+            old, new = (codec.distortion(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
+            best, worse = (other, 0) if new < old else (best, worse + 1)
+        return best
 
     first, best = max(start - _AHEAD, FINEST), None
     while best is None and first >= FINEST:
@@ -141,18 +160,11 @@ def _best_cut(
     if best is None:
         return None
     tries -= 1
-    for bases in (range(first + 2, start + 1), range(first, FINEST - 1, -1)):  # coarser, finer
-        worse = 0
-        for base in bases:
-            if tries == 0 or worse > _PATIENCE:
-                break
-            other = yield from attempt(base)
-            if other is None:  # too short, though sizes should grow with finer steps
-                continue
-            tries -= 1
-            last = max(stream.tokens.depth() for stream, _ in (best, other))
-            old, new = (codec.distortion(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
-            best, worse = (other, 0) if new < old else (best, worse + 1)
+    best = yield from look(best, range(first + 2, start + 1))  # coarser
+    best = yield from look(best, range(first, FINEST - 1, -1))  # finer
+    if len(plan) > 2 and plan[1].kind == plan[2].kind == MIDDLE:
+        assert best[0].tokens.base is not None
+        best = yield from look(best, range(best[0].tokens.base, FINEST - 1, -1), frozenset({1}))
     return best
 
 

@@ -141,6 +141,7 @@ def _model(frequencies: np.ndarray) -> coding.model.Categorical:
 
 
 _UNIFORM_STEPS = np.full(STEPS, TOTAL // STEPS)
+_SENT = np.array([TOTAL // 16, TOTAL - TOTAL // 16])  # whether a pass is left out or sent
 _BIT = np.array([TOTAL // 2, TOTAL // 2])
 
 
@@ -155,6 +156,10 @@ class Writer:
 
     def add(self, step: Pass, part: PassTokens) -> None:
         """Every symbol of the next pass."""
+        sent = bool(part.counts.any())
+        self.coder.choices(np.array([sent]), _SENT)
+        if not sent:
+            return
         layout = Layout(step.level, self.config, self.tables.order[step.kind])
         known = PassContext(step, step.step_index(self.base), self.config, self.tables, self.known)
         active = np.arange(step.level.tiles)
@@ -285,7 +290,8 @@ def read(data: bytes, width: int, height: int, model_id: int, config: Config, ta
         part = empty_tokens(step.level, config)
         if not ended:
             try:
-                known = _read_pass(reader, step, step.step_index(base), part, config, known)
+                if reader.choices(1, _SENT)[0]:
+                    known = _read_pass(reader, step, step.step_index(base), part, config, known)
             except _Ended:
                 ended = True
         parts.append(part)

@@ -51,6 +51,8 @@ def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
     integers, inputs, flags, below = [], [], [], None
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
         grid = step.step_index(tokens.base)
+        if not part.counts.any():
+            continue
         layout = Layout(step.level, config, tables.order[step.kind])
         known = PassContext(step, grid, config, tables, below)
         position = position_inputs(step, grid, config, tables)

@@ -4,7 +4,7 @@ that the passes before it left behind."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ from ..tiling import Tiling, double, pyramid
 from ..tokenizer import Tokenizer, step_tensor
 from .statistics import Statistics
 
+OPTIONAL = 0.4  # share of pictures that lack one of the passes that a stream can leave out
 SEAMS = 0.5  # weight of the squared error of a difference across a tile border, beside that of a value
-STRUCTURE = 8.0  # weight of lost structure (0 to 1), beside a square error that counts for about 1
+STRUCTURE = 2.0  # weight of lost structure (0 to 1), beside a square error that counts for about 1
 
 
 @dataclasses.dataclass
@@ -35,20 +36,34 @@ class Result:
 
 @dataclasses.dataclass
 class Drop:
-    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all)."""
+    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all), and
+    the one before that which has no tokens ([B]; -1: none)."""
 
     last_pass: Tensor
+    left_out: Tensor
 
     @classmethod
-    def draw(cls, batch: int, count: int, device: torch.device, *, whole: float = 0.75) -> Drop:
+    def draw(
+        cls, batch: int, count: int, device: torch.device, *, whole: float = 0.75, optional: Sequence[int] = ()
+    ) -> Drop:
+        """Ends for a batch of `count` passes; OPTIONAL of the pictures lack one of the optional passes."""
         ends = torch.randint(0, count, (batch,), device=device)
-        return cls(torch.where(torch.rand(batch, device=device) < whole, count, ends))
+        last = torch.where(torch.rand(batch, device=device) < whole, count, ends)
+        left_out = torch.full_like(last, -1)
+        if optional:
+            choice = torch.tensor(optional, device=device)[torch.randint(0, len(optional), (batch,), device=device)]
+            left_out = torch.where(torch.rand(batch, device=device) < OPTIONAL, choice, left_out)
+        return cls(last, left_out)
+
+    def sent(self, index: int, tiles: int) -> Tensor:
+        """bool [B * tiles]: whether anything of a pass is sent."""
+        return ((self.last_pass >= index) & (self.left_out != index)).repeat_interleave(tiles)
 
     def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
-        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing after it."""
-        ends = self.last_pass.repeat_interleave(tiles)
+        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing in one that is not sent."""
         uniform = (torch.rand(len(counts), device=counts.device) * (counts + 1)).long()
-        return torch.where(ends > index, counts, torch.where(ends == index, uniform, 0))
+        last = (self.last_pass == index).repeat_interleave(tiles)
+        return torch.where(self.sent(index, tiles), torch.where(last, uniform, counts), 0)
 
 
 def existing(sizes: Tensor, order: Tensor, tile: int) -> Tensor:
@@ -68,26 +83,28 @@ def run_passes(
     learn: bool = True,
     refine: bool = True,
     coarse: bool = False,
+    beyond: int = 0,
 ) -> Iterator[Result]:
     """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
 
-    With `coarse` the passes end below full resolution, which is only what the last of them looks ahead to: that trains
-    the levels that matter in small files.
+    The images are what pictures `beyond` octaves larger look like at that level, and passes end there. With `coarse`
+    the passes end below full resolution, which is only what the last of them looks ahead to. Both train the levels that
+    matter in small files.
     """
     config = model.config
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
-    plan = passes(images.shape[-1], images.shape[-2], config)
-    targets = pyramid(images, plan[0].depth + 1)
-    stages = [s for s in _stages(plan, config) if s[0].depth or not coarse]
+    plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, config)
+    targets = pyramid(images, plan[0].depth - beyond + 1)
+    stages = [s for s in _stages(plan, config) if s[0].depth >= max(beyond, int(coarse))]
     finest = stages[-1][0].level
     picture, ahead = torch.full_like(targets[0], 128.0), None
     for step, index in stages:
         if step.kind == REFINE and not refine:
             return
-        level, target = step.level, targets[-1 - step.depth]
+        level, target = step.level, targets[beyond - 1 - step.depth]
         same = picture.shape[-2:] == target.shape[-2:]
         context = picture if same else double(picture, ahead, level.width, level.height)
-        following = targets[-step.depth] if step.depth else None
+        following = targets[beyond - step.depth] if step.depth > beyond else None
         grid = (base - step.shift).clamp(min=0)  # [B]
         if index is None:
             result = _run_silent(model, step, target, context, following, grid)
@@ -163,7 +180,7 @@ def _run_pass(
         counts = choose_prefix(gains, ends, go, stop, kappa, last)
         alive = torch.ones_like(counts, dtype=torch.bool)
         if drop is not None:
-            alive = (drop.last_pass >= index).repeat_interleave(tiles)
+            alive = drop.sent(index, tiles)
         sent = _sent(exists, counts, ends)
         if learn and alive.any():
             statistics.add(step.kind, steps[alive], (values * sent)[alive], sent[alive], counts[alive], last[alive])

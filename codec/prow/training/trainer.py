@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from ..config import CONFIGS, Config
+from ..config import CONFIGS, MIDDLE, Config
 from ..geometry import passes
 from ..quantise import Costs
 from ..tokenizer import Tokenizer
@@ -111,14 +111,14 @@ class Trainer:
         pixels = torch.from_numpy(batch.pixels.copy()).to(self.device)
         return pixels.permute(0, 3, 1, 2).float(), batch.coarse
 
-    def base_steps(self, images: Tensor, *, coarse: bool) -> Tensor:
+    def base_steps(self, images: Tensor, *, coarse: bool, beyond: int = 0) -> Tensor:
         """Base steps [B]: mostly 32 to 1,024 grey levels; in a coarse batch those that files of a few hundred to a few
-        thousand bytes use at this level of a picture of 768 px, mostly."""
+        thousand bytes use at this level of a picture of 768 px, mostly. `beyond`: as for `loop.run_passes`."""
         count = len(images)
         low, high = (28, 49) if not coarse else (32, 53)
         common = torch.randint(low, high, (count,), device=self.device)
         if coarse:
-            octaves = math.log2(768 / max(images.shape[-2:]))
+            octaves = math.log2(768 / (max(images.shape[-2:]) << beyond))
             common = (common - round(self.config.octave_shift * octaves)).clamp(min=8)
         rare = torch.randint(8, 58, (count,), device=self.device)
         return torch.where(torch.rand(count, device=self.device) < 0.85, common, rare)
@@ -180,15 +180,20 @@ class Trainer:
         """One batch through all passes; returns the mean loss of a pass."""
         assert self.optimiser is not None
         images, coarse = self.images()
-        base, refine = self.base_steps(images, coarse=coarse), self.step % 8 == 0
-        plan = passes(images.shape[-1], images.shape[-2], self.config)
-        count = sum(step.depth > 0 for step in plan) if coarse else len(plan)
-        drop = loop.Drop.draw(len(images), count, self.device, whole=0.6 if coarse else 0.75)
+        beyond = int(torch.randint(0, 3, ())) if coarse else 0  # finer levels that coarse batches do not show
+        if beyond:  # four times as many px of each picture are coded
+            images = images[: max(1, len(images) // 4)]
+        base, refine = self.base_steps(images, coarse=coarse, beyond=beyond), self.step % 8 == 0
+        plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, self.config)
+        count = sum(step.depth >= max(beyond, int(coarse)) for step in plan)
+        optional = [i for i, step in enumerate(plan[: count - 1]) if step.kind == MIDDLE]
+        whole = 0.6 if coarse else 0.75
+        drop = loop.Drop.draw(len(images), count, self.device, whole=whole, optional=optional)
         losses = []
         self.statistics.decay(0.998)
         kappa = self.options.kappa
         for result in loop.run_passes(
-            self.model, images, base, self.statistics, kappa, drop=drop, refine=refine, coarse=coarse
+            self.model, images, base, self.statistics, kappa, drop=drop, refine=refine, coarse=coarse, beyond=beyond
         ):
             result.loss.backward()
             losses.append(float(result.loss.detach()))
