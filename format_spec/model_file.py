@@ -35,7 +35,6 @@ class Model:
     model_id: int
     tile: int
     token_dims: list[int]
-    octave_stride: int
     octave_shift: int
     refine_shifts: list[int]
     bank: list[list[int]]  # running sums of each class: [0, f0, f0 + f1, ..., 2**24]
@@ -75,8 +74,6 @@ def read_model(content: bytes) -> Model:
         raise Refused(f"token_dims {config['token_dims']} came, positive numbers that sum to {k} wanted")
     if min([config["octave_shift"], *config["refine_shifts"]]) < 0:
         raise Refused("a negative shift came, 0 or more wanted")
-    if config["octave_stride"] < 1:
-        raise Refused(f"octave_stride {config['octave_stride']} came, 1 or more wanted")
     classes = header["tables.bank"]["shape"][0]
     odds = header["tables.odds"]["shape"][0]
     kinds = len(KINDS)
@@ -97,7 +94,6 @@ def read_model(content: bytes) -> Model:
         model_id=config["model_id"],
         tile=config["tile"],
         token_dims=config["token_dims"],
-        octave_stride=config["octave_stride"],
         octave_shift=config["octave_shift"],
         refine_shifts=config["refine_shifts"],
         bank=[running_sums(row) for row in bank],

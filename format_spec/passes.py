@@ -31,9 +31,8 @@ def passes(width: int, height: int, model: Model) -> list[Pass]:
     plan = []
     for number, (w, h) in enumerate(levels):
         depth = len(levels) - 1 - number
-        if number in (0, len(levels) - 1) or (depth % model.octave_stride == 0 and number >= model.octave_stride):
-            kind = START if number == 0 else MIDDLE if depth else FULL
-            plan.append(Pass(kind, w, h, depth, model.octave_shift * depth))
+        kind = START if number == 0 else MIDDLE if depth else FULL
+        plan.append(Pass(kind, w, h, depth, model.octave_shift * depth))
     return plan + [Pass(REFINE, width, height, 0, shift) for shift in model.refine_shifts]
 
 

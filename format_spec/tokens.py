@@ -83,7 +83,6 @@ class RangeDecoder:
 
 
 BASE = running_sums([TOTAL // STEPS] * STEPS)
-SENT = running_sums([TOTAL // 16, TOTAL - TOTAL // 16])
 BIT = running_sums([TOTAL // 2] * 2)
 
 
@@ -295,7 +294,7 @@ def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) 
         found.append(known)
         if not ended:
             try:
-                if decoder.symbol(SENT):
+                if decoder.symbol(BIT):
                     read_pass(decoder, known)
                     below = known
             except Ended:

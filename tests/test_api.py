@@ -146,7 +146,8 @@ def test_inspect(data: bytes) -> None:
     assert (info.declared_bytes, info.present_bytes, info.trailing_bytes) == (300, 306, 6)
     assert info.tokens_per_pass is not None and info.step is not None
     passes = [(p.kind, p.width, p.height, p.tiles) for p in info.tokens_per_pass]
-    assert passes == [("start", 8, 6, 1), ("full", 64, 48, 48), ("refine", 64, 48, 48)]
+    middle = [("middle", 16, 12, 4), ("middle", 32, 24, 12)]
+    assert passes == [("start", 8, 6, 1), *middle, ("full", 64, 48, 48), ("refine", 64, 48, 48)]
     assert info.tokens_per_pass[-2].step == info.step
     cut = prow.inspect(data[:100])
     assert (cut.state, cut.declared_bytes, cut.present_bytes) == ("cut", 300, 100)

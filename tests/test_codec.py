@@ -16,7 +16,7 @@ import prow
 from prow import container, rate, registry, stream
 from prow.codec import ALLOCATIONS, Codec, Wanted, to_image
 from prow.config import FULL, MIDDLE, REFINE, START
-from prow.geometry import passes
+from prow.geometry import every_other, passes
 from prow.registry import Model
 from prow.stream import Tokens
 
@@ -62,9 +62,10 @@ def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refine: bool,
     assert coded.content == stream.write(coded.tokens, codec.config, codec.tables)
     content = stream.trim(coded.content, coded.tokens, codec.config, codec.tables)
     received = read(codec, content, *size)
-    assert same(received, coded.tokens) and coded.picture is not None
-    assert coded.picture.shape == (3, size[1], size[0])
-    assert float((codec.decode(received) - coded.picture).abs().max()) <= 1
+    assert same(received, coded.tokens)
+    picture = codec.decode(received)
+    assert picture.shape == (3, size[1], size[0])
+    assert float((picture - codec.decode(coded.tokens, after=coded)).abs().max()) <= 1
     refined = [part.counts.any() for part in received.passes[-len(codec.config.refine_shifts) :]]
     assert not any(refined) if not refine else (all(refined) or size == (1, 1))
 
@@ -72,7 +73,9 @@ def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refine: bool,
 @pytest.mark.parametrize("size", SIZES)
 def test_finer_steps_come_closer(size: tuple[int, int], codec: Codec) -> None:
     pixels = draw_picture(*size)
-    scores = [psnr(pixels, to_image(codec.encode(pixels, base, refine=True).picture)) for base in (48, 32, 16, 8)]
+    scores = [
+        psnr(pixels, to_image(codec.decode(codec.encode(pixels, base, refine=True).tokens))) for base in (48, 32, 16, 8)
+    ]
     assert scores == sorted(scores)
     assert scores[-1] > 45
 
@@ -99,7 +102,7 @@ def test_room_leaves_out_what_a_cut_drops(size: tuple[int, int], codec: Codec) -
         part = codec.encode(pixels, 22, refine=True, room=room)
         assert len(part.content) >= room and part.content[:room] == whole.content[:room]
         assert len(part.contexts) <= len(whole.contexts)
-        stopped += part.picture is None
+        stopped += len(part.contexts) < len(whole.contexts)
         received = read(codec, part.content[:room], *size)
         resumed = [codec.decode(received, after=coded) for coded in (part, whole)]
         assert all(torch.equal(picture, codec.decode(received)) for picture in resumed)
@@ -115,11 +118,10 @@ def test_allocations_are_valid_streams(allocation: str, codec: Codec) -> None:
     coded = codec.encode(pixels, 26, refine=True, allocation=allocation)
     received = read(codec, stream.write(coded.tokens, codec.config, codec.tables), 64, 48)
     assert same(received, coded.tokens)
-    assert float((codec.decode(received) - coded.picture).abs().max()) <= 1
     for step, part in zip(passes(64, 48, codec.config), received.passes, strict=True):
         if allocation == "even":  # 64 x 48 px are whole tiles of 8 px at every level of more than one tile
             assert len(np.unique(part.counts)) == 1 or step.level.tiles == 1
-    assert coded.picture is not None and psnr(pixels, to_image(coded.picture)) > 25
+    assert psnr(pixels, to_image(codec.decode(received))) > 25
 
 
 def test_slopes_are_worth_it(codec: Codec) -> None:
@@ -172,45 +174,51 @@ def test_what_an_encoder_knows_changes_no_picture(codec: Codec) -> None:
         torch.testing.assert_close(codec.decode(tokens, after=coded), codec.decode(tokens), rtol=0, atol=1e-2)
 
 
-def test_a_pass_can_be_left_out(codec: Codec) -> None:
-    """It costs 4 bits, and the next pass learns from the one before it as if it were not there."""
+def test_passes_can_be_left_out(codec: Codec) -> None:
+    """That costs a bit each, and the next pass learns from the one before them as if they were not there."""
     pixels, size = draw_picture(96, 64), (96, 64)
-    plan = passes(*size, codec.config)
-    assert plan[1].kind == MIDDLE
-    both = [Wanted(24, codec.targets(pixels), left_out=frozenset(out)) for out in ((), (1,))]
-    whole, short = codec.encode_many(size, both)
-    assert whole.tokens.passes[1].counts.any() and not short.tokens.passes[1].counts.any()
-    assert same(codec.encode_many(size, both[1:])[0].tokens, short.tokens)
-    received = read(codec, short.content, *size)
-    assert same(received, short.tokens) and short.tokens.passes[2].counts.any()
-    assert short.picture is not None and float((codec.decode(received) - short.picture).abs().max()) <= 1
-    writers = [stream.Writer(24, codec.config, codec.tables) for _ in range(2)]
-    for index, (step, part) in enumerate(zip(plan[:3], short.tokens.passes, strict=False)):
-        writers[0].add(step, part)
-        if index != 1:
-            writers[1].add(step, part)
-    longer, shorter = (len(writer.bytes()) for writer in writers)
-    assert shorter <= longer <= shorter + 4  # words of 4 bytes
+    plan, sets = passes(*size, codec.config), [frozenset(out) for out in ((), (1,), (2, 4), (1, 2, 3))]
+    assert len(plan) == 6 and every_other(plan) == {1, 3}
+    wanted = [Wanted(24, codec.targets(pixels), left_out=left_out) for left_out in sets]
+    together = codec.encode_many(size, wanted)
+    for left_out, one, coded in zip(sets, wanted, together, strict=True):
+        sent = [i for i, part in enumerate(coded.tokens.passes) if part.counts.any()]
+        assert sent == [i for i in range(5) if i not in left_out]
+        assert same(codec.encode_many(size, [one])[0].tokens, coded.tokens)
+        received = read(codec, coded.content, *size)
+        assert same(received, coded.tokens)
+        assert float((codec.decode(received) - codec.decode(coded.tokens, after=coded)).abs().max()) <= 1
+        writers = [stream.Writer(24, codec.config, codec.tables) for _ in range(2)]
+        for index, (step, part) in enumerate(zip(plan, coded.tokens.passes, strict=True)):
+            writers[0].add(step, part)
+            if index in sent:
+                writers[1].add(step, part)
+        longer, shorter = (len(writer.bytes()) for writer in writers)
+        assert shorter <= longer <= shorter + 4  # words of 4 bytes
+    assert same(codec.encode(pixels, 24).tokens, codec.encode_many(size, [Wanted(24, codec.targets(pixels))])[0].tokens)
 
 
-def test_an_encoder_tries_to_leave_out_a_pass(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = set()
+def test_an_encoder_tries_several_plans(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, sent = set(), set()
     encode_many = Codec.encode_many
     monkeypatch.setattr(
         Codec,
         "encode_many",
         lambda self, size, batch, **options: (
-            tried.update(wanted.left_out for wanted in batch),
+            tried.update(wanted.left_out for wanted in batch if self.config.network),
             encode_many(self, size, batch, **options),
         )[1],
     )
-    for size in ((512, 32), (96, 64)):  # two passes between the coarsest level and full resolution, and one
-        tried.clear()
-        plan = passes(*size, codec.config)
-        assert [step.kind for step in plan].count(MIDDLE) == 1 + (size == (512, 32))
-        pixels = draw_picture(*size)
-        assert len(rate.at_bytes(codec, [pixels], 800, 3)[0].content) == 800
-        assert tried == ({frozenset(), frozenset({1})} if size == (512, 32) else {frozenset()})
+    size = (300, 32)
+    plan = passes(*size, codec.config)
+    done = rate.at_bytes(codec, [draw_picture(*size)], 500, 3)[0]
+    assert len(done.content) == 500
+    assert tried == {
+        None,
+        *(every_other(plan, phase, lowest=lowest) for phase, lowest in ((0, False), (1, True), (1, False))),
+    }
+    sent = {i for i, part in enumerate(done.tokens.passes) if part.counts.any()}
+    assert any(not sent & (left_out or every_other(plan)) for left_out in tried)
 
 
 @pytest.mark.parametrize("room", [60, 200])
@@ -268,7 +276,7 @@ def test_budgets_are_exact(name: str) -> None:
         info = prow.inspect(data)
         assert (info.state, info.declared_bytes, info.model, info.trailing_bytes) == ("whole", budget, "toy", 0)
         scores.append(psnr(pixels, prow.decode(data)))
-    fall = 0.6 if name == "small" else 0.1  # the toy's networks are random: what they add to a few tiles is noise
+    fall = 0.6 if name == "small" else 0.2  # the toy's networks are random: what they add to a few tiles is noise
     assert all(better > worse - fall for worse, better in zip(scores, scores[1:], strict=False))
     assert scores[-1] > scores[0] + (1 if name == "noise" else 5)
 

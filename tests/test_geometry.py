@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prow.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
-from prow.geometry import Level, Pass, levels, passes, silent, split
+from prow.geometry import Level, Pass, every_other, levels, passes, split
 
-CONFIG = CONFIGS["anchor"]  # tile 16, tokens at every second level
+CONFIG = CONFIGS["anchor"]  # tile 16
 quick = settings(deadline=None, max_examples=200)
 
 
@@ -66,47 +66,41 @@ def test_levels_halve_until_one_tile_holds_all(width: int, height: int, tile: in
 
 
 PLANS = {
-    # size: (size of the first level, depths of the levels with tokens) at a stride of 2
-    (1, 1): ((1, 1), [0]),
-    (16, 16): ((16, 16), [0]),
-    (17, 1): ((9, 1), [1, 0]),
-    (64, 20): ((16, 5), [2, 0]),
-    (65, 20): ((9, 3), [3, 0]),  # an octave above the coarsest would be too close
-    (768, 512): ((12, 8), [6, 4, 2, 0]),
-    (1025, 1): ((9, 1), [7, 4, 2, 0]),
-    (65_535, 1): ((16, 1), [12, 10, 8, 6, 4, 2, 0]),
-    (65_535, 65_535): ((16, 16), [12, 10, 8, 6, 4, 2, 0]),
+    # size: (size of the first level, depths of the levels that every other pass is sent at, from full resolution on and
+    # from half resolution on)
+    (1, 1): ((1, 1), [0], [0]),
+    (16, 16): ((16, 16), [0], [0]),
+    (17, 1): ((9, 1), [1, 0], [1]),
+    (64, 20): ((16, 5), [2, 0], [2]),
+    (65, 20): ((9, 3), [3, 0], [3, 1]),  # an octave above the coarsest would be too close
+    (768, 512): ((12, 8), [6, 4, 2, 0], [6, 3, 1]),
+    (1025, 1): ((9, 1), [7, 4, 2, 0], [7, 5, 3, 1]),
+    (65_535, 1): ((16, 1), [12, 10, 8, 6, 4, 2, 0], [12, 9, 7, 5, 3, 1]),
+    (65_535, 65_535): ((16, 16), [12, 10, 8, 6, 4, 2, 0], [12, 9, 7, 5, 3, 1]),
 }
 
 
 @pytest.mark.parametrize("size", PLANS)
 def test_passes(size: tuple[int, int]) -> None:
-    (first, depths), plan = PLANS[size], passes(*size, CONFIG)
-    count = len(depths)
-    assert [p.depth for p in plan] == depths + [0]
-    assert (plan[0].level.width, plan[0].level.height) == first
-    assert [p.kind for p in plan] == [START, *[MIDDLE] * (count - 2), *[FULL] * (count > 1), REFINE]
-    assert [p.shift for p in plan] == [CONFIG.octave_shift * depth for depth in depths] + [6]
+    (first, *_), plan = PLANS[size], passes(*size, CONFIG)
     pyramid = levels(*size, CONFIG.tile)
-    assert [p.level for p in plan] == [pyramid[-1 - p.depth] for p in plan]
+    count = len(pyramid)
+    assert [p.level for p in plan] == [*pyramid, pyramid[-1]]
+    assert (plan[0].level.width, plan[0].level.height) == first
+    assert [p.depth for p in plan] == [*range(count - 1, -1, -1), 0]
+    assert [p.kind for p in plan] == [START, *[MIDDLE] * (count - 2), *[FULL] * (count > 1), REFINE]
+    assert [p.shift for p in plan] == [CONFIG.octave_shift * p.depth for p in plan[:-1]] + [6]
 
 
 @pytest.mark.parametrize("size", PLANS)
-def test_silent_levels_fill_the_gaps(size: tuple[int, int]) -> None:
-    plan, every = passes(*size, CONFIG), []
-    for index, step in enumerate(plan[:-1]):
-        every += silent(plan[index - 1], step, CONFIG) if index else []
-        every.append(step)
-    assert [p.level for p in every] == levels(*size, CONFIG.tile)
-    assert [p.shift for p in every] == [CONFIG.octave_shift * p.depth for p in every]
-    assert silent(plan[-2], plan[-1], CONFIG) == []  # the refining pass is on the same level
-
-
-def test_every_level_can_have_tokens() -> None:
-    plan = passes(768, 512, dataclasses.replace(CONFIG, octave_stride=1))
-    assert [p.depth for p in plan] == [6, 5, 4, 3, 2, 1, 0, 0]
-    with pytest.raises(ValueError, match="octave_stride 0"):
-        dataclasses.replace(CONFIG, octave_stride=0)
+def test_every_other_pass(size: tuple[int, int]) -> None:
+    plan = passes(*size, CONFIG)
+    for phase, depths in enumerate(PLANS[size][1:]):
+        sent = [i for i in range(len(plan) - 1) if i not in every_other(plan, phase)]
+        assert [plan[i].depth for i in sent] == depths
+        fewer = [i for i in range(len(plan) - 1) if i not in every_other(plan, phase, lowest=False)]
+        assert fewer == (sent if len(sent) < 3 else [sent[0], *sent[2:]])
+    assert every_other(plan) == every_other(plan, 0) <= set(range(1, len(plan) - 1))
 
 
 def test_a_plan_costs_no_memory_per_tile() -> None:
@@ -132,6 +126,6 @@ def test_refining_passes_follow_the_config() -> None:
 def test_steps_are_finer_at_coarse_levels_and_never_below_the_grid() -> None:
     plan = passes(768, 512, CONFIG)
     indices = [p.step_index(40) for p in plan]
-    assert indices == [22, 28, 34, 40, 34]
+    assert indices == [22, 25, 28, 31, 34, 37, 40, 34]
     assert step_size(40) / step_size(36) == pytest.approx(2)
     assert Pass(REFINE, plan[-1].level, 0, 6).step_index(3) == 0

@@ -18,17 +18,18 @@ import pytest
 import torch
 from conftest import draw_picture
 from PIL import Image
+from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 
 from prow.config import CONFIGS, FULL, step_size
-from prow.geometry import Level, levels, passes
+from prow.geometry import Level, every_other, levels, passes
 from prow.registry import parse_model
 from prow.tables import check_shapes
 from prow.tiling import Tiling
 from prow.training import __main__ as command
 from prow.training.data import Batches, crop_photo, find_sources
 from prow.training.export import export
-from prow.training.loop import OPTIONAL, Drop, across_edges, run_passes
+from prow.training.loop import Drop, across_edges, run_passes
 from prow.training.statistics import Statistics
 from prow.training.trainer import Options, Trainer
 
@@ -139,7 +140,8 @@ def test_resume_goes_on_from_the_saved_step(run: Callable[..., Path]) -> None:
     moments = further["optimiser"]["state"]
     # the optimiser went on, too; the filter of full resolution learns in every other step of either run
     runs = first["step"], further["step"] - first["step"]
-    assert {int(m["step"]) for m in moments.values()} == {further["step"], sum((n + 1) // 2 for n in runs)}
+    steps = {int(m["step"]) for m in moments.values()}
+    assert (min(steps), max(steps)) == (sum((n + 1) // 2 for n in runs), further["step"])
 
 
 def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
@@ -149,6 +151,17 @@ def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
     run("--export-only", minutes=0.3)
     assert saved(out)["step"] == before["step"]
     assert parse_model((out / "toy.safetensors").read_bytes(), "toy").config == TOY
+
+
+def test_export_only_fits_the_tables_of_a_model_file(run: Callable[..., Path], toy_file: Path) -> None:
+    out = run("--export-only", "--init", str(toy_file), minutes=1)
+    before, after = (parse_model(path.read_bytes(), "toy") for path in (toy_file, out / "toy.safetensors"))
+    assert np.array_equal(before.tables.order, after.tables.order)
+    assert not np.array_equal(before.tables.bank, after.tables.bank)
+    weights = [load_tensors(model.content) for model in (before, after)]
+    names = [name for name in weights[0] if name.startswith("network.")]
+    assert names and all(torch.equal(weights[0][name], weights[1][name]) for name in names)
+    assert not (out / "state.pt").exists()
 
 
 # -- state -------------------------------------------------------------------------------------------------------
@@ -250,7 +263,10 @@ def test_coarse_batches_end_below_full_resolution(options: Options) -> None:
     assert results[-1].picture.shape == (2, 3, 20, 32)
     assert all(r.ahead is not None for r in results)  # full resolution is what the last one looks ahead to
     spoken = [r.step for r in results if r.bits.any()]
-    assert spoken == [p for p in passes(64, 40, TOY) if p.depth]
+    plan = passes(64, 40, TOY)
+    assert spoken == [p for i, p in enumerate(plan) if p.depth and i not in every_other(plan)]
+    results = list(run_passes(trainer.model, images, steps, statistics, 0.08, coarse=True, left_out={2}))
+    assert [r.step for r in results if r.bits.any()] == [plan[0], plan[1]]
 
 
 def test_steps_across_tile_borders_are_found() -> None:
@@ -307,7 +323,7 @@ def test_tail_drop_draws_uniform_prefixes() -> None:
     torch.manual_seed(0)
     tiles = 60_000
     counts = torch.full((3 * tiles,), 5)
-    cut = Drop(torch.tensor([0, 1, 2]), torch.tensor([-1, -1, -1])).cut(counts, 1, tiles).view(3, tiles)
+    cut = Drop(torch.tensor([0, 1, 2])).cut(counts, 1, tiles).view(3, tiles)
     assert torch.all(cut[0] == 0)  # its stream ended a pass ago
     assert torch.all(cut[2] == 5)  # its stream goes on
     share = torch.bincount(cut[1], minlength=6) / tiles
@@ -317,31 +333,20 @@ def test_tail_drop_draws_uniform_prefixes() -> None:
 def test_tail_drop_stays_within_what_a_tile_has() -> None:
     torch.manual_seed(0)
     counts = torch.arange(6).repeat(2000)
-    cut = Drop(torch.tensor([3]), torch.tensor([-1])).cut(counts, 3, len(counts))
+    cut = Drop(torch.tensor([3])).cut(counts, 3, len(counts))
     for number in range(6):
         drawn = cut[counts == number]
         assert set(drawn.tolist()) == set(range(number + 1))
 
 
-def test_tail_drop_leaves_out_whole_passes() -> None:
-    torch.manual_seed(0)
-    drop = Drop.draw(60_000, 4, torch.device("cpu"), optional=(1, 2))
-    share = torch.bincount(drop.left_out + 1, minlength=4) / len(drop.left_out)
-    torch.testing.assert_close(share, torch.tensor([1 - OPTIONAL, 0, OPTIONAL / 2, OPTIONAL / 2]), rtol=0, atol=0.01)
-    assert torch.all(Drop.draw(100, 4, torch.device("cpu")).left_out == -1)
-    counts = torch.full((len(drop.left_out),), 5)
-    assert torch.all(drop.cut(counts, 1, 1)[drop.left_out == 1] == 0)
-    going = (drop.left_out != 1) & (drop.last_pass > 1)
-    assert torch.all(drop.cut(counts, 1, 1)[going] == 5)
-    assert torch.equal(drop.sent(1, 1), (drop.left_out != 1) & (drop.last_pass >= 1))
-
-
 def test_tail_drop_ends_in_every_pass_alike() -> None:
     torch.manual_seed(0)
-    ends = Drop.draw(60_000, 4, torch.device("cpu")).last_pass
-    share = torch.bincount(ends, minlength=5) / len(ends)
-    assert 0.2 < share[4] < 0.9  # the streams that do not end early
-    torch.testing.assert_close(share[:4], (1 - share[4]).expand(4) / 4, rtol=0, atol=0.01)
+    sent = [0, 2, 3, 6]
+    ends = Drop.draw(60_000, sent, torch.device("cpu")).last_pass
+    share = torch.bincount(ends, minlength=8) / len(ends)
+    assert 0.2 < share[7] < 0.9  # the streams that do not end early
+    torch.testing.assert_close(share[sent], (1 - share[7]).expand(4) / 4, rtol=0, atol=0.01)
+    assert share[[*sent, 7]].sum() == 1
 
 
 # -- statistics --------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import FULL, REFINE, UNKNOWN_BASE, Config
+from .config import FULL, MIDDLE, REFINE, START, UNKNOWN_BASE, Config
 from .distortion import log_distortion
-from .geometry import Level, Pass, passes, silent, strips
+from .geometry import Level, Pass, every_other, passes, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
 from .stream import Layout, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
@@ -34,41 +34,51 @@ class Coded:
 
     Attributes:
         tokens: what it chose; none in the passes that it did not come to.
-        picture: [3, H, W], what a decoder makes of all of them; None if it did not come to the last pass.
         content: the stream, untrimmed. contexts: what each pass that it came to started from.
     """
 
     tokens: Tokens
-    picture: Tensor | None
     content: bytes
     contexts: tuple[Tensor, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A picture to encode: its base step, what each pass that is run should arrive at (`Codec.targets`), how many
-    bytes of the stream are wanted (None: all), and which passes shall have no tokens, by index."""
+    """A picture to encode.
+
+    Attributes:
+        base: grid index of the base step.
+        targets: what each pass that is run should arrive at (`Codec.targets`).
+        room: how many bytes of the stream are wanted; None: all.
+        left_out: indices of passes that shall have no tokens; None: `geometry.every_other`.
+        spare: how many bytes of the room must be left when a pass at full or half resolution, which take most of the
+            time, begins; if fewer are, the stream ends before it.
+    """
 
     base: int
     targets: list[Tensor]
     room: int | None = None
-    left_out: frozenset[int] = frozenset()
+    left_out: frozenset[int] | None = None
+    spare: int = 0
 
 
 class _Work:
     """The stream of a picture in the making."""
 
-    def __init__(self, wanted: Wanted, codec: Codec) -> None:
+    def __init__(self, wanted: Wanted, codec: Codec, plan: list[Pass]) -> None:
         self.wanted, self.config = wanted, codec.config
+        self.left_out = every_other(plan) if wanted.left_out is None else wanted.left_out
         self.writer = Writer(wanted.base, codec.config, codec.tables)
         self.parts: list[PassTokens] = []
         self.contexts: list[Tensor] = []
 
-    def ends(self, index: int) -> bool:
+    def ends(self, index: int, step: Pass) -> bool:
         """Whether nothing of a pass is wanted."""
-        room = self.wanted.room
-        full = room is not None and len(self.writer.bytes()) >= room + _PENDING
-        return full or index >= len(self.wanted.targets)
+        if self.wanted.room is None:
+            return index >= len(self.wanted.targets)
+        left = self.wanted.room - len(self.writer.bytes())
+        few = step.depth < 2 and bool(self.wanted.spare) and left < self.wanted.spare
+        return few or left <= -_PENDING or index >= len(self.wanted.targets)
 
     def add(self, step: Pass, part: PassTokens, context: Tensor) -> None:
         self.writer.add(step, part)
@@ -77,15 +87,15 @@ class _Work:
 
     def add_nothing(self, index: int, step: Pass) -> None:
         """That a pass has no tokens, unless nothing of it is wanted."""
-        if not self.ends(index):
+        if not self.ends(index, step):
             self.parts.append(empty_tokens(step.level, self.config))
             self.writer.add(step, self.parts[-1])
 
-    def coded(self, size: tuple[int, int], plan: list[Pass], picture: Tensor | None) -> Coded:
+    def coded(self, size: tuple[int, int], plan: list[Pass]) -> Coded:
         rest = [empty_tokens(step.level, self.config) for step in plan[len(self.parts) :]]
         parts = (*self.parts, *rest)
         tokens = Tokens(*size, self.config.model_id, self.wanted.base, parts)
-        return Coded(tokens, picture, self.writer.bytes(), tuple(self.contexts))
+        return Coded(tokens, self.writer.bytes(), tuple(self.contexts))
 
 
 class Codec:
@@ -143,34 +153,43 @@ class Codec:
         allocation: str = "slope",
     ) -> list[Coded]:
         """As `encode`, for pictures of one size (width, height) that go through each pass together."""
-        plan, work = passes(*size, self.config), [_Work(wanted, self) for wanted in batch]
-        (picture, ahead), active = self._start(plan, len(batch)), list(range(len(batch)))
+        plan = passes(*size, self.config)
+        work = [_Work(wanted, self, plan) for wanted in batch]
+        active, paint = list(range(len(batch))), None
         for index, step in enumerate(plan):
             if step.kind == REFINE and not refine:
                 for i in active:
                     work[i].add_nothing(index, step)
                 continue
-            going = [place for place, i in enumerate(active) if not work[i].ends(index)]
-            if len(going) < len(active):
-                active, picture = [active[place] for place in going], picture[going]
-                ahead = None if ahead is None else ahead[going]
-            if not active:
+            going = [place for place, i in enumerate(active) if not work[i].ends(index, step)]
+            if not going:
                 break
-            bases = [batch[i].base for i in active]
-            context = self._context(picture, ahead, plan, index, bases)
-            targets = torch.cat([batch[i].targets[index] for i in active])
-            parts = self._choose_tokens(step, bases, targets, context, kappa, allocation)
-            for place, i in enumerate(active):
-                if index in batch[i].left_out:
-                    parts[place] = empty_tokens(step.level, self.config)
-            picture, ahead = self._paint(step, bases, parts, context)
+            active, bases = [active[place] for place in going], [batch[active[place]].base for place in going]
+            if paint is None:
+                picture, ahead = self._start(plan, len(batch))
+            else:  # the pass before, of those alone that go on
+                before, parts, context = paint
+                picture, ahead = self._paint(before, bases, [parts[place] for place in going], context[going])
+            context = self._context(picture, ahead, step)
+            parts = self._choose_parts(step, index, [work[i] for i in active], context, kappa, allocation)
             for place, (i, part) in enumerate(zip(active, parts, strict=True)):
                 work[i].add(step, part, context[place : place + 1])
-        found: list[Tensor | None] = [None] * len(batch)
-        if picture.shape[-2:] == (size[1], size[0]):
-            for i, whole in zip(active, picture, strict=True):
-                found[i] = whole
-        return [done.coded(size, plan, whole) for done, whole in zip(work, found, strict=True)]
+            paint = step, parts, context
+        return [done.coded(size, plan) for done in work]
+
+    def _choose_parts(
+        self, step: Pass, index: int, work: list[_Work], context: Tensor, kappa: float, allocation: str
+    ) -> list[PassTokens]:
+        """Tokens of a pass for each picture, none where the pass is left out."""
+        parts = [empty_tokens(step.level, self.config)] * len(work)
+        sent = [place for place, one in enumerate(work) if index not in one.left_out]
+        if sent:
+            targets = torch.cat([work[place].wanted.targets[index] for place in sent])
+            bases = [work[place].wanted.base for place in sent]
+            chosen = self._choose_tokens(step, bases, targets, context[sent], kappa, allocation)
+            for place, part in zip(sent, chosen, strict=True):
+                parts[place] = part
+        return parts
 
     def _choose_tokens(
         self, step: Pass, bases: Sequence[int], targets: Tensor, context: Tensor, kappa: float, allocation: str
@@ -216,9 +235,10 @@ class Codec:
             picture = after.contexts[first]
         for index in range(first, len(plan)):
             step, part = plan[index], tokens.passes[index]
-            context = self._context(picture, ahead, plan, index, [base], small)
+            context = self._context(picture, ahead, step)
             if index == last:
-                return self._join(step, [base], [part], context)[0].clamp(0, 255)
+                picture = self._join(step, [base], [part], context) if part.counts.any() else context
+                return picture[0].clamp(0, 255)
             picture, ahead = self._paint(step, [base], [part], context, small)
         return picture[0]
 
@@ -236,7 +256,7 @@ class Codec:
         bases = [UNKNOWN_BASE if tokens.base is None else tokens.base for tokens in batch]
         picture, ahead = self._start(plan, len(batch))
         for index, step in enumerate(plan):
-            context = self._context(picture, ahead, plan, index, bases, small)
+            context = self._context(picture, ahead, step)
             picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context, small)
         return list(picture)
 
@@ -275,30 +295,33 @@ class Codec:
         assert tokens.base is not None
         plan = passes(tokens.width, tokens.height, self.config)[: last + 1]
         (picture, ahead), integers = self._start(plan), []
-        for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=False)):
+        for step, part in zip(plan, tokens.passes, strict=False):
             tiling, order, bases = Tiling(step.level, self.device), self._order(step.kind), [tokens.base]
             values = torch.from_numpy(part.values.astype(np.float32)).to(self.device).requires_grad_()
             counts = torch.from_numpy(part.counts.astype(np.int64)).to(self.device)
-            context, delta = self._context(picture, ahead, plan, index, bases), self._steps(step, bases, len(counts))
-            tiles = tiling.cut(context)
-            painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
-            picture = tiling.join(painted)
-            if step is not plan[-1]:
-                share = tiling.spread(counts.float() / self.config.tokens)
-                picture, ahead = self.network.finish(picture, context, share, self._steps(step, bases), step.kind)
+            context, delta = self._context(picture, ahead, step), self._steps(step, bases, len(counts))
+            picture, ahead = context, None
+            if part.counts.any():
+                tiles = tiling.cut(context)
+                painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
+                picture = tiling.join(painted)
+            if step is not plan[-1] and (part.counts.any() or step.kind in (START, MIDDLE)):
+                received, delta = self._received(step, [part]), self._steps(step, bases)
+                picture, ahead = self.network.finish(picture, context, received, delta, step.kind)
             integers.append(values)
-        return list(torch.autograd.grad((picture - target.clone()).square().mean(), integers))
+        error = (picture - target.clone()).square().mean()
+        return list(torch.autograd.grad(error, integers, materialize_grads=True))
 
     def _paint(
         self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor, unfiltered: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """What a pass makes of its tokens and the pictures so far: [B, 3, H, W], and what to add when they are doubled.
 
-        Without tokens, the last level stays as it is, and so do the `unfiltered` finest levels: the networks have
-        nothing to say there that is worth their time.
+        Without tokens the loop filter runs alone, and not even that on the last level and on the `unfiltered` finest
+        ones: it has nothing to say there that is worth its time.
         """
+        some = [i for i, part in enumerate(parts) if part.counts.any()]
         if step.kind in (FULL, REFINE) or step.depth < unfiltered:
-            some = [i for i, part in enumerate(parts) if part.counts.any()]
             if not some:
                 return context, None
             if len(some) < len(parts):
@@ -306,10 +329,17 @@ class Codec:
                 picture = context.clone()
                 picture[some] = better
                 return picture, None
-        picture = self._join(step, bases, parts, context)
+        picture = context
+        if some:
+            picture = context.clone()
+            picture[some] = self._join(step, [bases[i] for i in some], [parts[i] for i in some], context[some])
+        return self._finish(step, bases, picture, context, self._received(step, parts))
+
+    def _received(self, step: Pass, parts: Sequence[PassTokens]) -> Tensor:
+        """What the loop filter is told of tiles and tokens (`Tiling.spread`): nothing if there are no tokens."""
         counts = np.concatenate([part.counts for part in parts]).astype(np.float32)
-        share = torch.from_numpy(counts).to(self.device) / self.config.tokens
-        return self._finish(step, bases, picture, context, Tiling(step.level, self.device).spread(share))
+        told = Tiling(step.level, self.device).spread(torch.from_numpy(counts).to(self.device) / self.config.tokens)
+        return told * torch.tensor([[[[bool(part.counts.any())]]] for part in parts], device=self.device)
 
     def _join(self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor) -> Tensor:
         """The pictures of a pass before the loop filter, [B, 3, H, W]."""
@@ -345,25 +375,11 @@ class Codec:
         level = plan[0].level
         return torch.full((count, 3, level.height, level.width), 128.0, device=self.device), None
 
-    def _context(
-        self,
-        picture: Tensor,
-        ahead: Tensor | None,
-        plan: list[Pass],
-        index: int,
-        bases: Sequence[int],
-        unfiltered: int = 0,
-    ) -> Tensor:
-        """The pictures so far at the size of a pass; on silent levels on the way the loop filter runs alone, but for
-        the `unfiltered` finest levels."""
-        step = plan[index]
-        if picture.shape[-2:] == (step.level.height, step.level.width):
-            return picture
-        for before in silent(plan[index - 1], step, self.config):
-            picture, ahead = double(picture, ahead, before.level.width, before.level.height), None
-            if before.depth >= unfiltered:
-                picture, ahead = self._finish(before, bases, picture, picture, torch.zeros_like(picture))
-        return double(picture, ahead, step.level.width, step.level.height)
+    @staticmethod
+    def _context(picture: Tensor, ahead: Tensor | None, step: Pass) -> Tensor:
+        """The pictures so far at the size of a pass."""
+        same = picture.shape[-2:] == (step.level.height, step.level.width)
+        return picture if same else double(picture, ahead, step.level.width, step.level.height)
 
     @staticmethod
     def _rows(level: Level, pictures: int = 1) -> list[tuple[tuple[int, int], slice]]:

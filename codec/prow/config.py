@@ -39,7 +39,6 @@ class Config:
     tile: int = 16  # px; the longest side of a tile
     # Integers per token, head first; their sum is 3 * tile**2. Small at the head, where every bit counts.
     token_dims: tuple[int, ...] = (3, 5, 8, 16, 24, 40, 64, 96, 192, 320)
-    octave_stride: int = 1  # from a level with tokens to the next one; those between have none
     octave_shift: int = 3  # each octave below full resolution uses a step this many grid indices finer
     refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
     network: bool = True  # False: the linear anchor alone
@@ -63,8 +62,6 @@ class Config:
             raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
         if min(self.token_dims) < 1 or min(self.octave_shift, *self.refine_shifts, 0) < 0:
             raise ValueError(f"config {self.name} has an empty token or a pass with a step above the base step")
-        if self.octave_stride < 1:
-            raise ValueError(f"config {self.name} has octave_stride {self.octave_stride}, wanted at least 1")
         if self.tile % self.patch or self.width % self.heads:
             raise ValueError(f"tile {self.tile} / patch {self.patch} or width {self.width} / heads {self.heads} is odd")
 
@@ -99,7 +96,6 @@ CONFIGS = {
         name="anchor",
         model_id=1,
         description="the linear anchor alone, no network, no contexts: the floor that benchmarks compare with",
-        octave_stride=2,
         network=False,
         contexts=False,
     ),
@@ -107,13 +103,11 @@ CONFIGS = {
         name="prow-small",
         model_id=2,
         description="the default, small enough for CPUs",
-        octave_stride=2,
     ),
     # For tests: the same code at toy size. Never shipped.
     "toy": Config(
         name="toy",
         model_id=120,
-        octave_stride=2,
         tile=8,
         token_dims=(3, 5, 16, 40, 128),
         width=32,

@@ -99,37 +99,29 @@ def levels(width: int, height: int, tile: int) -> list[Level]:
     """Coarse to fine: the image halved (rounding up) until it fits one tile."""
     found = [Level(width, height, tile)]
     while max(found[-1].width, found[-1].height) > tile:
-        found.append(half(found[-1]))
+        found.append(Level(-(-found[-1].width // 2), -(-found[-1].height // 2), tile))
     return found[::-1]
-
-
-def half(level: Level) -> Level:
-    """The next coarser level: half the width and height, rounded up."""
-    return Level(-(-level.width // 2), -(-level.height // 2), level.tile)
 
 
 def passes(width: int, height: int, config: Config) -> list[Pass]:
-    """The passes of an image in stream order. Costs no bytes: both sides derive it.
-
-    The coarsest level and full resolution have tokens, and of the levels between them every `octave_stride`-th below
-    full resolution, but none so close to the coarsest. Each level with tokens says again a part of what the one below
-    it has said; the fewer, the fewer bits.
-    """
-    pyramid, stride = levels(width, height, config.tile), config.octave_stride
-    last, plan = len(pyramid) - 1, []
+    """The passes of an image in stream order: one for each level, then the refining ones. Both sides derive them."""
+    pyramid, plan = levels(width, height, config.tile), []
+    last = len(pyramid) - 1
     for index, level in enumerate(pyramid):
-        depth = last - index
-        if 0 < index < last and (depth % stride or index < stride):
-            continue
         kind = START if index == 0 else FULL if index == last else MIDDLE
-        plan.append(Pass(kind, level, depth, config.octave_shift * depth))
+        plan.append(Pass(kind, level, last - index, config.octave_shift * (last - index)))
     return plan + [Pass(REFINE, pyramid[-1], 0, shift) for shift in config.refine_shifts]
 
 
-def silent(below: Pass, step: Pass, config: Config) -> list[Pass]:
-    """The levels without tokens between a pass and the next one, as passes, coarse to fine."""
-    found, level = [], step.level
-    for depth in range(step.depth + 1, below.depth):
-        level = half(level)
-        found.append(Pass(MIDDLE, level, depth, config.octave_shift * depth))
-    return found[::-1]
+def every_other(plan: list[Pass], phase: int = 0, *, lowest: bool = True) -> frozenset[int]:
+    """Indices of passes to leave out: each level says again a part of what the one below it has said, so the fewer the
+    better.
+
+    What remains is the coarsest level and every other one from depth `phase` (0 or 1) down, but none next to the
+    coarsest, and without `lowest` not the last one of these either, if it is not the only one.
+    """
+    top = plan[0].depth  # also the index of full resolution
+    sent = [i for i in range(1, top + 1) if (top - i) % 2 == phase and (i > 1 or i == top)]
+    if not lowest and len(sent) > 1:
+        del sent[0]
+    return frozenset(range(1, top + 1)).difference(sent)

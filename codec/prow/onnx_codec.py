@@ -20,7 +20,7 @@ import numpy as np
 
 from .config import FULL, MIDDLE, REFINE, START, UNKNOWN_BASE, Config, step_size
 from .errors import ModelError
-from .geometry import Level, Pass, edges, passes, places, silent, strips
+from .geometry import Level, Pass, edges, passes, places, strips
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -36,7 +36,6 @@ _ELSEWHERE = (
     "name",
     "model_id",
     "description",
-    "octave_stride",
     "octave_shift",
     "refine_shifts",
     "contexts",
@@ -71,36 +70,29 @@ class OnnxCodec:
         plan = passes(tokens.width, tokens.height, self.config)
         base, small = tokens.base if tokens.base is not None else UNKNOWN_BASE, tokens.unfiltered(self.config)
         picture, ahead = np.full((3, plan[0].level.height, plan[0].level.width), 128, np.float32), None
-        for index, (step, part) in enumerate(zip(plan, tokens.passes, strict=True)):
+        for step, part in zip(plan, tokens.passes, strict=True):
             if picture.shape[1:] != (step.level.height, step.level.width):
-                path = [(before, before.depth >= small) for before in silent(plan[index - 1], step, self.config)]
-                picture = self._context(picture, ahead, path, step, base)
+                picture = double(picture, ahead, step.level.height, step.level.width)
             if part.counts.any() or (step.kind not in (FULL, REFINE) and step.depth >= small):
                 picture, ahead = self._paint(step, step_size(step.step_index(base)), part, picture)
             else:
                 ahead = None
         return picture
 
-    def _context(
-        self, picture: np.ndarray, ahead: np.ndarray | None, path: list[tuple[Pass, bool]], step: Pass, base: int
-    ) -> np.ndarray:
-        """The picture so far at the size of a pass; on silent levels on the way the loop filter runs alone, or not."""
-        for before, filtered in path:
-            picture, ahead = double(picture, ahead, before.level.height, before.level.width), None
-            if self.config.network and filtered:
-                delta, nothing = step_size(before.step_index(base)), np.zeros_like(picture)
-                picture, ahead = self._finish(picture, picture, nothing, before.kind, delta)
-        return double(picture, ahead, step.level.height, step.level.width)
-
     def _paint(
         self, step: Pass, delta: float, part: PassTokens, context: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """What a pass makes of its tokens and the picture so far [3, H, W], and what to add when it is doubled."""
-        tiling = Tiling(step.level)
-        picture = self._synthesise(tiling, step.kind, delta, part, context)
+        """What a pass makes of its tokens and the picture so far [3, H, W], and what to add when it is doubled.
+
+        Without tokens the loop filter runs alone.
+        """
+        picture, received = context, np.zeros_like(context)
+        if part.counts.any():
+            tiling = Tiling(step.level)
+            picture = self._synthesise(tiling, step.kind, delta, part, context)
+            received = tiling.spread(part.counts / np.float32(self.config.tokens))
         if not self.config.network:
             return picture.clip(0, 255), None
-        received = tiling.spread(part.counts / np.float32(self.config.tokens))
         return self._finish(picture, context, received, step.kind, delta)
 
     def _synthesise(self, tiling: Tiling, kind: int, delta: float, part: PassTokens, context: np.ndarray) -> np.ndarray:

@@ -17,29 +17,31 @@ import numpy as np
 from torch import Tensor
 
 from .codec import Codec, Coded, Wanted
-from .config import MIDDLE, STEPS
-from .geometry import Pass, passes
+from .config import STEPS
+from .geometry import Pass, every_other, passes
 from .refine import refine
 from .stream import Tokens, read, trim
 
 FINEST, COARSEST = 8, 56  # base steps that an encoder uses: 1 to 4,096 grey levels; tables know little beyond
-# By effort: how many base steps are tried at most, and rounds of analysis by synthesis.
-_ALL = STEPS
+# By effort: how many base steps are tried at most, rounds of analysis by synthesis, and the share of the room that must
+# be left for passes at full or half resolution of large pictures, which take most of the time.
+_ALL = 4 * STEPS
 EFFORTS = {
-    1: (2, 0),
-    2: (4, 0),
-    3: (_ALL, 0),
-    4: (_ALL, 1),
-    5: (_ALL, 3),
-    6: (_ALL, 6),
-    7: (_ALL, 10),
-    8: (_ALL, 20),
-    9: (_ALL, 40),
+    1: (2, 0, 0.3),
+    2: (4, 0, 0.3),
+    3: (_ALL, 0, 0.3),
+    4: (_ALL, 1, 0.3),
+    5: (_ALL, 3, 0.0),
+    6: (_ALL, 6, 0.0),
+    7: (_ALL, 10, 0.0),
+    8: (_ALL, 20, 0.0),
+    9: (_ALL, 40, 0.0),
 }
 _PATIENCE = 1  # base steps in a row that may do worse before the search ends
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all is not worth looking at
+_LARGE = 1 << 17  # px; more is a large picture
 _FAR = 8  # sizes beyond so many times the room are not told apart
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
@@ -100,9 +102,9 @@ _Search = Generator[_Request, Coded, T]
 
 def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search[Stream]:
     """The search for one picture's stream."""
-    tries, rounds = EFFORTS[effort]
+    tries, rounds, share = EFFORTS[effort]
     height, width = pixels.shape[:2]
-    plan = passes(width, height, codec.config)
+    plan, spare = passes(width, height, codec.config), round(share * room) if width * height > _LARGE else 0
     affordable = sum(step.level.width * step.level.height * _SPARSE <= 8 * room for step in plan)
     targets: list[Tensor] = []
     for count in sorted({max(1, affordable), len(plan)}):
@@ -110,9 +112,7 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search
         start = yield from _coarsest_reaching(codec.linear, targets, room, _typical_base(room, width * height))
         if start is None and count < len(plan):  # so simple a picture that there is room for more passes
             continue
-        best = yield from _best_cut(
-            codec, plan[: len(targets)], targets, room, FINEST if start is None else start, tries
-        )
+        best = yield from _best_cut(codec, plan, targets, room, FINEST if start is None else start, tries, spare)
         if best is not None:
             stream, coded = best
             return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
@@ -123,23 +123,22 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search
 
 
 def _best_cut(
-    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int, tries: int
+    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int, tries: int, spare: int
 ) -> _Search[tuple[Stream, Coded] | None]:
     """The cut stream with the least distortion among base steps up to `start`.
 
     A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
     search begins some steps finer than `start` and goes coarser, then finer, past _PATIENCE steps in a row that do
-    worse, for the distortion is not smooth. What the first pass between the coarsest level and full resolution says is
-    said again by the next one, if there is one: the best step and finer ones are tried without it too. Two streams are
-    compared after the last pass that matters to one of them; what follows costs time and changes little. None if no
-    stream has `room` bytes.
+    worse, for the distortion is not smooth. Then other passes are left out than every other one from full resolution
+    down (`geometry.every_other`), at steps near the best one. Two streams are compared after the last pass that matters
+    to one of them; what follows costs time and changes little. None if no stream has `room` bytes.
     """
 
-    def attempt(base: int, left_out: frozenset[int] = frozenset()) -> _Search[tuple[Stream, Coded] | None]:
-        coded = yield _Request(codec, Wanted(base, targets, room, left_out))
+    def attempt(base: int, left_out: frozenset[int] | None = None) -> _Search[tuple[Stream, Coded] | None]:
+        coded = yield _Request(codec, Wanted(base, targets, room, left_out, spare))
         return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
 
-    def look(best: tuple[Stream, Coded], bases: range, left_out: frozenset[int] = frozenset()) -> _Search:
+    def look(best: tuple[Stream, Coded], bases: range, left_out: frozenset[int] | None = None) -> _Search:
         nonlocal tries
         worse = 0
         for base in bases:
@@ -157,14 +156,20 @@ def _best_cut(
     first, best = max(start - _AHEAD, FINEST), None
     while best is None and first >= FINEST:
         best, first = (yield from attempt(first)), first - 1
+        if best is None and first < FINEST and spare:  # no level before full resolution fills the room
+            first, spare = max(start - _AHEAD, FINEST), 0
     if best is None:
         return None
     tries -= 1
     best = yield from look(best, range(first + 2, start + 1))  # coarser
     best = yield from look(best, range(first, FINEST - 1, -1))  # finer
-    if len(plan) > 2 and plan[1].kind == plan[2].kind == MIDDLE:
-        assert best[0].tokens.base is not None
-        best = yield from look(best, range(best[0].tokens.base, FINEST - 1, -1), frozenset({1}))
+    tried = [every_other(plan)]
+    for phase, lowest in ((0, False), (1, True), (1, False)):
+        left_out, base = every_other(plan, phase, lowest=lowest), best[0].tokens.base
+        assert base is not None
+        if left_out not in tried:
+            tried.append(left_out)
+            best = yield from look(best, range(base + phase, FINEST - 1, -1), left_out)
     return best
 
 

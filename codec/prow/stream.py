@@ -141,7 +141,6 @@ def _model(frequencies: np.ndarray) -> coding.model.Categorical:
 
 
 _UNIFORM_STEPS = np.full(STEPS, TOTAL // STEPS)
-_SENT = np.array([TOTAL // 16, TOTAL - TOTAL // 16])  # whether a pass is left out or sent
 _BIT = np.array([TOTAL // 2, TOTAL // 2])
 
 
@@ -157,7 +156,7 @@ class Writer:
     def add(self, step: Pass, part: PassTokens) -> None:
         """Every symbol of the next pass."""
         sent = bool(part.counts.any())
-        self.coder.choices(np.array([sent]), _SENT)
+        self.coder.choices(np.array([sent]), _BIT)
         if not sent:
             return
         layout = Layout(step.level, self.config, self.tables.order[step.kind])
@@ -290,7 +289,7 @@ def read(data: bytes, width: int, height: int, model_id: int, config: Config, ta
         part = empty_tokens(step.level, config)
         if not ended:
             try:
-                if reader.choices(1, _SENT)[0]:
+                if reader.choices(1, _BIT)[0]:
                     known = _read_pass(reader, step, step.step_index(base), part, config, known)
             except _Ended:
                 ended = True

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..config import CONFIGS
+from ..registry import parse_model
 from .evaluate import rd_figures, validation_images
 from .export import export
 from .finish import fit_tables
@@ -33,7 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--kappa", type=float, default=Options.kappa, help="price of a bit in squared steps")
     parser.add_argument("--collect-minutes", type=float, default=COLLECT_MINUTES, help="of encoding for the tables")
-    parser.add_argument("--export-only", action="store_true", help="write weights and tables of the saved state")
+    parser.add_argument(
+        "--export-only", action="store_true", help="write weights and tables of the saved state, or of --init"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -62,10 +65,13 @@ def main() -> None:
         trainer.bootstrap(BOOTSTRAP_BATCHES, order=not args.init)
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
-    trainer.collect(args.collect_minutes / 7)
-    trainer.save()
-    first, contexts = trainer.statistics.tables(), trainer.config.contexts
-    minutes = args.collect_minutes * 6 / 7
+    minutes, contexts = args.collect_minutes * 6 / 7, trainer.config.contexts
+    if args.export_only and args.init:
+        first = parse_model(args.init.read_bytes(), str(args.init)).tables
+    else:
+        trainer.collect(args.collect_minutes / 7)
+        trainer.save()
+        first = trainer.statistics.tables()
     tables = fit_tables(trainer.average.cpu(), first, options.data, minutes, contexts=contexts)
     print(export(trainer.average, tables, out, trainer.config))
 

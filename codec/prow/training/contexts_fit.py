@@ -48,7 +48,8 @@ class Observed:
 def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
     """Every integer and every flag of an image, with their contexts."""
     assert tokens.base is not None
-    integers, inputs, flags, below = [], [], [], None
+    integers, inputs, flags = [], [], []
+    below: PassContext | None = None
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
         grid = step.step_index(tokens.base)
         if not part.counts.any():
@@ -73,7 +74,11 @@ def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
                 inputs.append(np.concatenate([position[rank], context], axis=1).astype(np.int8))
                 known.update(rank, tile, symbols)
         below = known
-    return Observed(np.concatenate(integers), np.concatenate(inputs), np.concatenate(flags))
+    return Observed(_join(integers, 4), _join(inputs, INPUTS), _join(flags, 7))
+
+
+def _join(parts: list[np.ndarray], columns: int) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros((0, columns), np.int8)
 
 
 def _rows(*columns: int | np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codec import Codec
+from ..codec import Codec, Wanted
+from ..geometry import every_other, passes
 from ..tables import Tables
 from ..tokenizer import Tokenizer
 from .contexts_fit import Observed, fit_contexts, fit_static, observe
@@ -20,6 +21,7 @@ COMMON, RARE = (32, 54), (12, 58)  # lowest and highest base steps: mostly those
 # Two pictures of three are tiny, of this long side in px, since they are quick and the coarse levels have few integers.
 TINY, TINY_STEPS = (40, 200), (24, 50)
 ENOUGH = 4_000_000  # integers
+PLANS = ((0, True), (0, True), (0, False), (1, True), (1, False))  # of `every_other`: phase, lowest
 
 
 def fit_tables(
@@ -52,7 +54,10 @@ def _observe_photos(model: Tokenizer, tables: Tables, data: Path, minutes: float
         if base < 34 and size[0] * size[1] > 250**2:  # the many integers of a fine step teach little each
             continue
         pixels = np.asarray(photo.resize(size, Image.Resampling.LANCZOS))
-        tokens = codec.encode(pixels, base, refine=rng.random() < 0.25).tokens
-        observed.append(observe(tokens, model.config, tables))
+        phase, lowest = rng.choice(PLANS)
+        left_out = every_other(passes(*size, model.config), phase, lowest=lowest)
+        wanted = Wanted(base, codec.targets(pixels), left_out=left_out)
+        (coded,) = codec.encode_many(size, [wanted], refine=rng.random() < 0.25)
+        observed.append(observe(coded.tokens, model.config, tables))
         count += len(observed[-1].integers)
     return Observed.join(observed)

@@ -4,20 +4,19 @@ that the passes before it left behind."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from ..config import REFINE, Config
+from ..config import FULL, REFINE
 from ..distortion import lost_structure
-from ..geometry import Pass, passes, silent
+from ..geometry import Pass, every_other, passes
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
 from ..tokenizer import Tokenizer, step_tensor
 from .statistics import Statistics
 
-OPTIONAL = 0.4  # share of pictures that lack one of the passes that a stream can leave out
 SEAMS = 0.5  # weight of the squared error of a difference across a tile border, beside that of a value
 STRUCTURE = 2.0  # weight of lost structure (0 to 1), beside a square error that counts for about 1
 
@@ -36,34 +35,21 @@ class Result:
 
 @dataclasses.dataclass
 class Drop:
-    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all), and
-    the one before that which has no tokens ([B]; -1: none)."""
+    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all)."""
 
     last_pass: Tensor
-    left_out: Tensor
 
     @classmethod
-    def draw(
-        cls, batch: int, count: int, device: torch.device, *, whole: float = 0.75, optional: Sequence[int] = ()
-    ) -> Drop:
-        """Ends for a batch of `count` passes; OPTIONAL of the pictures lack one of the optional passes."""
-        ends = torch.randint(0, count, (batch,), device=device)
-        last = torch.where(torch.rand(batch, device=device) < whole, count, ends)
-        left_out = torch.full_like(last, -1)
-        if optional:
-            choice = torch.tensor(optional, device=device)[torch.randint(0, len(optional), (batch,), device=device)]
-            left_out = torch.where(torch.rand(batch, device=device) < OPTIONAL, choice, left_out)
-        return cls(last, left_out)
-
-    def sent(self, index: int, tiles: int) -> Tensor:
-        """bool [B * tiles]: whether anything of a pass is sent."""
-        return ((self.last_pass >= index) & (self.left_out != index)).repeat_interleave(tiles)
+    def draw(cls, batch: int, sent: Sequence[int], device: torch.device, *, whole: float = 0.75) -> Drop:
+        """For passes of these indices: a share of `whole` streams, the others end in all of them alike."""
+        ends = torch.tensor(sent, device=device)[torch.randint(0, len(sent), (batch,), device=device)]
+        return cls(torch.where(torch.rand(batch, device=device) < whole, sent[-1] + 1, ends))
 
     def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
-        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing in one that is not sent."""
+        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing after it."""
+        ends = self.last_pass.repeat_interleave(tiles)
         uniform = (torch.rand(len(counts), device=counts.device) * (counts + 1)).long()
-        last = (self.last_pass == index).repeat_interleave(tiles)
-        return torch.where(self.sent(index, tiles), torch.where(last, uniform, counts), 0)
+        return torch.where(ends > index, counts, torch.where(ends == index, uniform, 0))
 
 
 def existing(sizes: Tensor, order: Tensor, tile: int) -> Tensor:
@@ -84,8 +70,12 @@ def run_passes(
     refine: bool = True,
     coarse: bool = False,
     beyond: int = 0,
+    left_out: Collection[int] | None = None,
 ) -> Iterator[Result]:
     """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
+
+    The passes left out (indices; None: `geometry.every_other`) have no tokens, so the loop filter runs alone there, and
+    those of them at full resolution are not run at all.
 
     The images are what pictures `beyond` octaves larger look like at that level, and passes end there. With `coarse`
     the passes end below full resolution, which is only what the last of them looks ahead to. Both train the levels that
@@ -95,19 +85,20 @@ def run_passes(
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
     plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, config)
     targets = pyramid(images, plan[0].depth - beyond + 1)
-    stages = [s for s in _stages(plan, config) if s[0].depth >= max(beyond, int(coarse))]
-    finest = stages[-1][0].level
+    left_out = every_other(plan) if left_out is None else left_out
+    stages = [s for s in enumerate(plan) if s[1].depth >= max(beyond, int(coarse))]
+    finest = stages[-1][1].level
     picture, ahead = torch.full_like(targets[0], 128.0), None
-    for step, index in stages:
-        if step.kind == REFINE and not refine:
-            return
+    for index, step in stages:
+        if step.kind in (FULL, REFINE) and (index in left_out or (step.kind == REFINE and not refine)):
+            continue
         level, target = step.level, targets[beyond - 1 - step.depth]
         same = picture.shape[-2:] == target.shape[-2:]
         context = picture if same else double(picture, ahead, level.width, level.height)
         following = targets[beyond - step.depth] if step.depth > beyond else None
         grid = (base - step.shift).clamp(min=0)  # [B]
-        if index is None:
-            result = _run_silent(model, step, target, context, following, grid)
+        if index in left_out:
+            result = _run_filter(model, step, target, context, following, grid)
         else:
             result = _run_pass(
                 model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends
@@ -119,19 +110,10 @@ def run_passes(
         ahead = None if result.ahead is None else result.ahead.detach()
 
 
-def _stages(plan: list[Pass], config: Config) -> list[tuple[Pass, int | None]]:
-    """Passes with their index, and the silent ones before them (None)."""
-    found: list[tuple[Pass, int | None]] = []
-    for index, step in enumerate(plan):
-        found += [(before, None) for before in silent(plan[index - 1], step, config)] if index else []
-        found.append((step, index))
-    return found
-
-
-def _run_silent(
+def _run_filter(
     model: Tokenizer, step: Pass, target: Tensor, context: Tensor, following: Tensor | None, grid: Tensor
 ) -> Result:
-    """The loop filter alone, on a level without tokens."""
+    """The loop filter alone, in a pass without tokens."""
     delta = step_tensor(grid)
     picture, ahead = model.finish(context, context, torch.zeros_like(context), delta, step.kind)
     error = (picture - target).square().mean((1, 2, 3))
@@ -180,7 +162,7 @@ def _run_pass(
         counts = choose_prefix(gains, ends, go, stop, kappa, last)
         alive = torch.ones_like(counts, dtype=torch.bool)
         if drop is not None:
-            alive = drop.sent(index, tiles)
+            alive = (drop.last_pass >= index).repeat_interleave(tiles)
         sent = _sent(exists, counts, ends)
         if learn and alive.any():
             statistics.add(step.kind, steps[alive], (values * sent)[alive], sent[alive], counts[alive], last[alive])
@@ -192,8 +174,10 @@ def _run_pass(
     moves = (values != 0).float()  # corrections of what is not sent change nothing, so they get no gradient
     received = values + (ratios - ratios.detach()) * moves
     share = counts / model.config.tokens
-    painted = model.synthesise(received, counts, context_tiles, sizes, delta_tiles, step.kind, order)
-    picture, ahead = model.finish(tiling.join(painted), context, tiling.spread(share), delta, step.kind)
+    painted = tiling.join(model.synthesise(received, counts, context_tiles, sizes, delta_tiles, step.kind, order))
+    some = counts.view(batch, -1).any(1)[:, None, None, None]  # pictures with tokens
+    filtered = torch.where(some, painted, context)
+    picture, ahead = model.finish(filtered, context, tiling.spread(share) * some, delta, step.kind)
 
     error = (picture - target).square().mean((1, 2, 3))  # [B]
     relaxed = (costs.bits(ratios) * moves).view(batch, -1).sum(1)

@@ -15,13 +15,16 @@ import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from ..config import CONFIGS, MIDDLE, Config
-from ..geometry import passes
+from ..config import CONFIGS, Config
+from ..geometry import every_other, passes
 from ..quantise import Costs
 from ..tokenizer import Tokenizer
 from . import loop
 from .data import Batches
 from .statistics import Statistics
+
+SHIFTED = 0.35  # share of coarse batches that send half resolution and every other level below, instead of full
+SPARSE = 0.4  # share of batches that leave out the lowest pass but the coarsest, too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Trainer:
             if more > 0:
                 old[name] = F.pad(old[name], (0, 0, 0, 0, 0, more))
         fitting = {k: v for k, v in old.items() if k in own and v.shape == own[k].shape}
-        if not fitting:
+        if self.config.network and not fitting:
             raise ValueError(f"no weight of {path} fits config {self.config.name}, wanted a model of the same sizes")
         for network in (self.model, self.average):
             network.load_state_dict(own | fitting)
@@ -185,15 +188,25 @@ class Trainer:
             images = images[: max(1, len(images) // 4)]
         base, refine = self.base_steps(images, coarse=coarse, beyond=beyond), self.step % 8 == 0
         plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, self.config)
-        count = sum(step.depth >= max(beyond, int(coarse)) for step in plan)
-        optional = [i for i, step in enumerate(plan[: count - 1]) if step.kind == MIDDLE]
-        whole = 0.6 if coarse else 0.75
-        drop = loop.Drop.draw(len(images), count, self.device, whole=whole, optional=optional)
+        shifted, sparse = (torch.rand(2) < torch.tensor([SHIFTED if coarse else 0.0, SPARSE])).tolist()
+        left_out = every_other(plan, int(shifted), lowest=not sparse)
+        finest = max(beyond, int(coarse))
+        sent = [i for i, step in enumerate(plan) if step.depth >= finest and i not in left_out]
+        drop = loop.Drop.draw(len(images), sent, self.device, whole=0.6 if coarse else 0.75)
         losses = []
         self.statistics.decay(0.998)
         kappa = self.options.kappa
         for result in loop.run_passes(
-            self.model, images, base, self.statistics, kappa, drop=drop, refine=refine, coarse=coarse, beyond=beyond
+            self.model,
+            images,
+            base,
+            self.statistics,
+            kappa,
+            drop=drop,
+            refine=refine,
+            coarse=coarse,
+            beyond=beyond,
+            left_out=left_out,
         ):
             result.loss.backward()
             losses.append(float(result.loss.detach()))
