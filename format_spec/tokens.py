@@ -165,7 +165,8 @@ class Context:
     Attributes:
         counts, values: tokens received of each tile and its integers by rank (zero beyond a list's end).
         tokens: like counts, but each flag counts at once.
-        magnitudes, energy: of each tile, magnitude (at most 4) by rank, and their sum, up to the last whole group.
+        magnitudes, energy, total: of each tile, magnitude (at most 4) by rank, their sum, and the sum of these over all
+            tiles, up to the last whole group.
     """
 
     def __init__(self, step: Pass, index: int, model: Model, below: Context | None) -> None:
@@ -173,7 +174,7 @@ class Context:
         self.sizes = tile_sizes(step.width, step.height, model.tile)
         tiles = len(self.sizes)
         self.counts, self.values = [0] * tiles, [[] for _ in range(tiles)]
-        self.tokens, self.energy = [0] * tiles, [0] * tiles
+        self.tokens, self.energy, self.total = [0] * tiles, [0] * tiles, 0
         self.magnitudes: list[dict[int, int]] = [{} for _ in range(tiles)]
         self.neighbours = neighbour_ranks(step.kind, model)
         self.around = tiles_around(step, model.tile)
@@ -194,7 +195,9 @@ class Context:
         channel, v, u = parts_of(model.order[kind][rank], model.tile)
         own = [model.classes[kind][self.index][rank], self.index, tokens_of_ranks(model)[rank], v, u, v + u]
         own += [bin_of(v), bin_of(u), bin_of(v + u), bin_of(rank)]
-        return own + [int(channel == c) for c in range(3)] + [int(kind == k) for k in range(len(KINDS))]
+        own += [int(channel == c) for c in range(3)] + [int(kind == k) for k in range(len(KINDS))]
+        octaves = self.before.step.depth - self.step.depth if self.before is not None else 0
+        return own + [self.step.depth, octaves, bin_of(len(self.sizes))]
 
     def surroundings(self, rank: int, tile: int) -> list[int]:
         """The network's other inputs."""
@@ -210,12 +213,18 @@ class Context:
             below_energy = self.before.energy[below]
         sums = [sum(map(operator.mul, part, NEIGHBOURS.values())) for part in (own, others)]
         sums += [self.energy[tile], sum(self.energy[t] for t in around), below_energy]
-        return [len(around), *own, *map(bin_of, others), *map(bin_of, sums), *under, bin_of(sum(under))]
+        means = [self.mean_energy(), self.before.mean_energy() if self.before is not None else 0]
+        found = [len(around), *own, *map(bin_of, others), *map(bin_of, sums), *under, bin_of(sum(under))]
+        return found + [bin_of(mean) for mean in means]
 
     def learn(self, tile: int, rank: int, symbol: int) -> None:
         magnitude = min((symbol + 1) // 2, 4)
         self.magnitudes[tile][rank] = magnitude
         self.energy[tile] += magnitude
+        self.total += magnitude
+
+    def mean_energy(self) -> int:
+        return 8 * self.total // len(self.energy)
 
     def flag_table(self, token: int, tile: int) -> list[int]:
         """Running sums for the flag before a token."""

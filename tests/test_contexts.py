@@ -28,7 +28,7 @@ def test_bins_are_those_of_the_specification(amounts: list[int]) -> None:
 def test_inputs_are_as_many_as_the_format_says(codec: Codec) -> None:
     step = passes(100, 75, codec.config)[1]
     known = PassContext(step, 30, codec.config, codec.tables, None)
-    position = position_inputs(step, 30, codec.config, codec.tables)
+    position = position_inputs(step, 30, codec.config, codec.tables, None)
     context = known.context_inputs(np.arange(5), np.zeros(5, np.int64))
     assert position.shape[0] == codec.config.coefficients
     assert position.shape[1] + context.shape[1] == INPUTS == len(codec.tables.w1)
@@ -104,3 +104,15 @@ def test_contexts_save_bytes(codec: Codec, pictures: list[np.ndarray]) -> None:
             for a, b in zip(received.passes, t.passes, strict=True):
                 assert np.array_equal(a.values, b.values)
     assert sizes["contexts"] < 0.95 * sizes["static"]
+
+
+def test_thinning_leaves_each_pass_its_share(codec: Codec) -> None:
+    kind, index = np.repeat([0, 1, 1], [5, 100, 900]), np.repeat([30, 27, 30], [5, 100, 900])
+    order = np.random.default_rng(0).permutation(1005)
+    integers = np.stack([kind, index, np.arange(1005), np.zeros(1005)], axis=1)[order].astype(np.int16)
+    inputs = integers[:, 2:3].copy()
+    flags = np.zeros((3, 7), np.int16)
+    found = Observed(integers, inputs, flags).thinned(np.random.default_rng(1), 50)
+    assert [np.sum((found.integers[:, :2] == pair).all(1)) for pair in ((0, 30), (1, 27), (1, 30))] == [5, 50, 50]
+    assert np.array_equal(found.integers[:, 2], found.inputs[:, 0])  # rows still belong together
+    assert len(np.unique(found.inputs)) == 105 and len(found.flags) == 3

@@ -2,8 +2,9 @@
 
 The class of an integer is that of its rank at the pass's step, shifted by what a small network says about its
 surroundings: the nearest lower frequencies in its tile and in the four tiles around it, the same frequency in the
-tile below it in the pass before, and how active all of these are. The network computes with integers, so no rounding
-ever touches a class. (In float64, which is exact for integers below 2**53 and has fast matrix products.)
+tile below it in the pass before, how active all of these are, and where the pass stands. The network computes with
+integers, so no rounding ever touches a class. (In float64, which is exact for integers below 2**53 and has fast matrix
+products.)
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def _neighbour_ranks(order: bytes, config: Config) -> np.ndarray:
     return np.where(rank < first[:, None], rank, config.coefficients)
 
 
-def position_inputs(step: Pass, grid: int, config: Config, tables: Tables) -> np.ndarray:
-    """float64 [K, 17]: what the network is told about each rank of a pass, wherever the tile is."""
+def position_inputs(step: Pass, grid: int, config: Config, tables: Tables, below: Pass | None) -> np.ndarray:
+    """float64 [K, 20]: what the network is told about each rank of a pass, wherever the tile is."""
     k, tile = config.coefficients, config.tile
     rank, coefficient = np.arange(k), tables.order[step.kind]
     channel, v, u = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
@@ -103,6 +104,8 @@ def position_inputs(step: Pass, grid: int, config: Config, tables: Tables) -> np
     columns = [tables.classes[step.kind, grid], np.full(k, grid), token, v, u, v + u]
     columns += [bins(v), bins(u), bins(v + u), bins(rank), *(channel == c for c in range(3))]
     columns += [np.full(k, step.kind == kind) for kind in range(len(KIND_NAMES))]
+    octaves = below.depth - step.depth if below else 0
+    columns += [np.full(k, amount) for amount in (step.depth, octaves, bins(np.array(step.level.tiles)))]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
@@ -128,7 +131,7 @@ class PassContext:
             self.below_magnitudes, self.below_energy = below.magnitudes, below.energy
         self.position: np.ndarray | None = None
         if tables.w3.any() or tables.b3.any():
-            inputs = position_inputs(step, grid, config, tables)
+            inputs = position_inputs(step, grid, config, tables, below.step if below else None)
             self.position = inputs @ tables.weights[0][: inputs.shape[1]] + tables.weights[1]
 
     def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
@@ -145,7 +148,7 @@ class PassContext:
         return np.clip(own + shift, 0, len(self.tables.bank) - 1)
 
     def context_inputs(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
-        """float64 [n, 32]: what the network is told about the surroundings of integers of one group."""
+        """float64 [n, 34]: what the network is told about the surroundings of integers of one group."""
         near, around = self.near_ranks[rank], self.around[tile]  # [n, 9], [n, 4]
         own = self.magnitudes[tile[:, None], near]
         others = self.magnitudes[around[:, :, None], near[:, None]].sum(1, dtype=np.int32)  # [n, 9]
@@ -155,6 +158,7 @@ class PassContext:
         columns = [(around < len(self.around)).sum(1)[:, None], own, bins(others)]
         columns += [bins(amount)[:, None] for amount in (*sums, self.below_energy[below])]
         columns += [under, bins(under.sum(1, dtype=np.int32))[:, None]]
+        columns += [np.full((len(rank), 1), bins(_mean(energy))) for energy in (self.energy, self.below_energy)]
         return np.concatenate(columns, axis=1, dtype=np.float64)
 
     def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
@@ -181,6 +185,11 @@ class PassContext:
     def go_on(self, token: int, tile: np.ndarray) -> None:
         """Learn which tiles continue with a token."""
         self.tokens[tile] = token + 1
+
+
+def _mean(energy: np.ndarray) -> np.ndarray:
+    """Eighths, rounded down, of the mean energy of all tiles, whose last is none."""
+    return np.array(8 * energy.sum(dtype=np.int64) // max(1, len(energy) - 1))
 
 
 def rest_of_network(first: np.ndarray, tables: Tables) -> np.ndarray:

@@ -19,7 +19,7 @@ MAX_MAGNITUDE = 2**15 - 1
 TILE_BINS, AROUND = 24, 5  # sizes of the flags' context features (`prow.contexts`)
 NEIGHBOURS = 9
 MAX_HIDDEN = 1024  # so that no sum of the context network exceeds 2**53
-INPUTS = 17 + 1 + 2 * NEIGHBOURS + 5 + 8  # of the network that shifts classes: position, then context
+INPUTS = 20 + 1 + 2 * NEIGHBOURS + 5 + 8 + 2  # of the network that shifts classes: position, then context
 
 
 def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ class Tables:
         bank: int32 [C, 63], frequencies of the symbols in each table class, at least 1, rows sum to 2**24;
             classes in order of the probability of 0.
         classes: uint8 [kinds, STEPS, K], table class of each rank before any context.
-        w1, b1, w2, b2, w3, b3: int16 [49, H], int32 [H], int16 [H, H], int32 [H], int16 [H], int32 [1], the network
+        w1, b1, w2, b2, w3, b3: int16 [54, H], int32 [H], int16 [H, H], int32 [H], int16 [H], int32 [1], the network
             that shifts the class of an integer by its context; w3 and b3 are zero in a model without contexts.
         odds: int32 [O], frequency of "continue" in each odds class, 1 to 2**24 - 1, rising.
         go: uint8 [kinds, STEPS, N], odds class of the flag before each token; flag_around: int8 [kinds, N, 5, 24],

@@ -32,7 +32,7 @@ class Observed:
 
     Attributes:
         integers: int16 [n, 4], kind, step index, rank and symbol of each integer.
-        inputs: int8 [n, 49], what the context network is told about it.
+        inputs: int8 [n, 54], what the context network is told about it.
         flags: int16 [m, 7], kind, step index, token, tiles around, bin below, bin of its own, and the flag.
     """
 
@@ -43,6 +43,16 @@ class Observed:
     @classmethod
     def join(cls, parts: list[Observed]) -> Observed:
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(cls)))
+
+    def thinned(self, rng: np.random.Generator, most: int) -> Observed:
+        """At most so many integers of each kind and step of pass, drawn at random, and all flags."""
+        _, which = np.unique(self.integers[:, :2], axis=0, return_inverse=True)
+        shuffled = rng.permutation(len(which))
+        grouped = shuffled[np.argsort(which[shuffled], kind="stable")]
+        sizes = np.bincount(which)
+        place = np.arange(len(grouped)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        kept = np.sort(grouped[place < most])
+        return Observed(self.integers[kept], self.inputs[kept], self.flags)
 
 
 def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
@@ -56,7 +66,7 @@ def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
             continue
         layout = Layout(step.level, config, tables.order[step.kind])
         known = PassContext(step, grid, config, tables, below)
-        position = position_inputs(step, grid, config, tables)
+        position = position_inputs(step, grid, config, tables, below.step if below else None)
         active = np.arange(step.level.tiles)
         for token in range(config.tokens):
             active = active[layout.last[active] > token]
@@ -126,7 +136,7 @@ class ContextNetwork(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """int8 [n, 49] -> [n], in classes."""
+        """int8 [n, 54] -> [n], in classes."""
         hidden = F.relu(self.first((inputs.float() - self.mean) * self.scale))
         return self.last(F.relu(self.second(hidden)))[:, 0] * 8
 

@@ -16,11 +16,17 @@ from ..tokenizer import Tokenizer
 from .contexts_fit import Observed, fit_contexts, fit_static, observe
 from .data import find_sources
 
-SCALES = (0.25, 0.5, 1.0, 1.0)  # of the photos, so that tables see small and large pictures
-COMMON, RARE = (32, 54), (12, 58)  # lowest and highest base steps: mostly those of small files
-# Two pictures of three are tiny, of this long side in px, since they are quick and the coarse levels have few integers.
-TINY, TINY_STEPS = (40, 200), (24, 50)
-ENOUGH = 4_000_000  # integers
+# Share of the pictures, their long sides in px, their base steps. Small pictures are quick, and coarse levels have few
+# integers; large ones are what most files are of, and look different at the same step. The last two are rare files.
+SIZES = (
+    (0.32, (32, 220), (22, 52)),
+    (0.2, (220, 500), (28, 54)),
+    (0.4, (500, 1024), (31, 54)),
+    (0.05, (32, 420), (8, 28)),
+    (0.03, (500, 1024), (50, 57)),
+)
+MOST = 6000  # integers of a kind of pass and picture, so that full resolution does not outweigh the rest
+ENOUGH = 24_000_000  # integers
 PLANS = ((0, True), (0, True), (0, False), (1, True), (1, False))  # of `every_other`: phase, lowest
 
 
@@ -41,23 +47,19 @@ def fit_tables(
 def _observe_photos(model: Tokenizer, tables: Tables, data: Path, minutes: float, seed: int) -> Observed:
     codec = Codec(model, tables)
     photos, _ = find_sources(data)
-    rng = random.Random(seed)
+    rng, numbers = random.Random(seed), np.random.default_rng(seed)
     observed, count = [], 0
     until = time.monotonic() + 60 * minutes
     while count < ENOUGH and (time.monotonic() < until or not count):
         photo = rng.choice(photos).open()
-        if rng.random() < 2 / 3:
-            scale, base = rng.uniform(*TINY) / max(photo.size), rng.randint(*TINY_STEPS)
-        else:
-            scale, base = rng.choice(SCALES), rng.randint(*(COMMON if rng.random() < 0.7 else RARE))
-        size = max(8, round(photo.width * scale)), max(8, round(photo.height * scale))
-        if base < 34 and size[0] * size[1] > 250**2:  # the many integers of a fine step teach little each
-            continue
+        _, sides, bases = rng.choices(SIZES, [share for share, *_ in SIZES])[0]
+        scale = min(rng.uniform(*sides) / max(photo.size), 1)
+        base, size = rng.randint(*bases), (max(8, round(photo.width * scale)), max(8, round(photo.height * scale)))
         pixels = np.asarray(photo.resize(size, Image.Resampling.LANCZOS))
         phase, lowest = rng.choice(PLANS)
         left_out = every_other(passes(*size, model.config), phase, lowest=lowest)
         wanted = Wanted(base, codec.targets(pixels), left_out=left_out)
         (coded,) = codec.encode_many(size, [wanted], refine=rng.random() < 0.25)
-        observed.append(observe(coded.tokens, model.config, tables))
+        observed.append(observe(coded.tokens, model.config, tables).thinned(numbers, MOST))
         count += len(observed[-1].integers)
     return Observed.join(observed)
