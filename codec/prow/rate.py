@@ -1,9 +1,10 @@
 """Rate control: the base step and the cut that make a stream of an exact size.
 
 A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget is found by
-a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick. The network looks for
-the best of the finer steps; what sticks out of the budget is cut off. Nothing is lost by the cut but the end of the
-story: any prefix of a stream is a stream. What remains is refined (`prow.refine`).
+a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick; so are, among the finer
+steps and the choices of levels, those that are best for the anchor. The network looks around there again; what sticks
+out of the budget is cut off. Nothing is lost by the cut but the end of the story: any prefix of a stream is a stream.
+What remains is refined (`prow.refine`).
 """
 
 from __future__ import annotations
@@ -23,21 +24,40 @@ from .refine import refine
 from .stream import Tokens, read, trim
 
 FINEST, COARSEST = 8, 56  # base steps that an encoder uses: 1 to 4,096 grey levels; tables know little beyond
-# By effort: how many base steps are tried at most, rounds of analysis by synthesis, and the share of the room that must
-# be left for passes at full or half resolution of large pictures, which take most of the time.
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to look for better tokens of the same size.
+
+    Attributes:
+        tries: how many streams the network makes at most until one is refined.
+        plans: for how many choices of passes.
+        rounds: of refinement (`prow.refine`).
+        share: of the room that must be left for passes at full or half resolution of large pictures, which take most of
+            the time.
+    """
+
+    tries: int
+    plans: int
+    rounds: int
+    share: float
+
+
 _ALL = 4 * STEPS
 EFFORTS = {
-    1: (2, 0, 0.3),
-    2: (4, 0, 0.3),
-    3: (_ALL, 0, 0.3),
-    4: (_ALL, 1, 0.3),
-    5: (_ALL, 3, 0.0),
-    6: (_ALL, 6, 0.0),
-    7: (_ALL, 10, 0.0),
-    8: (_ALL, 20, 0.0),
-    9: (_ALL, 40, 0.0),
+    1: Effort(1, 1, 0, 0.3),
+    2: Effort(2, 1, 0, 0.3),
+    3: Effort(_ALL, 1, 0, 0.3),
+    4: Effort(_ALL, 1, 1, 0.3),
+    5: Effort(_ALL, 4, 3, 0.12),
+    6: Effort(_ALL, 4, 6, 0.0),
+    7: Effort(_ALL, 4, 10, 0.0),
+    8: Effort(_ALL, 4, 20, 0.0),
+    9: Effort(_ALL, 4, 40, 0.0),
 }
-_PATIENCE = 1  # base steps in a row that may do worse before the search ends
+_PLANS = ((0, True), (0, False), (1, True), (1, False))  # of `geometry.every_other`: phase, lowest
+_PATIENCE = 1  # base steps in a row that may do worse before the anchor's search ends
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all is not worth looking at
@@ -100,11 +120,13 @@ class _Request:
 _Search = Generator[_Request, Coded, T]
 
 
-def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search[Stream]:
+def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[Stream]:
     """The search for one picture's stream."""
-    tries, rounds, share = EFFORTS[effort]
+    effort = EFFORTS[level]
     height, width = pixels.shape[:2]
-    plan, spare = passes(width, height, codec.config), round(share * room) if width * height > _LARGE else 0
+    plan, spare = passes(width, height, codec.config), 0
+    if width * height > _LARGE:
+        spare = round(effort.share * room)
     affordable = sum(step.level.width * step.level.height * _SPARSE <= 8 * room for step in plan)
     targets: list[Tensor] = []
     for count in sorted({max(1, affordable), len(plan)}):
@@ -112,65 +134,98 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> _Search
         start = yield from _coarsest_reaching(codec.linear, targets, room, _typical_base(room, width * height))
         if start is None and count < len(plan):  # so simple a picture that there is room for more passes
             continue
-        best = yield from _best_cut(codec, plan, targets, room, FINEST if start is None else start, tries, spare)
-        if best is not None:
-            stream, coded = best
-            return Stream(*refine(codec, coded, stream.tokens, targets, room, rounds)) if rounds else stream
+        for left in sorted({spare, 0}, reverse=True):  # perhaps no level before full resolution fills the room
+            best = yield from _best_cut(codec, plan, targets, room, start, effort, left)
+            if best is not None:
+                content, tokens = best.stream.content, best.stream.tokens
+                if effort.rounds:
+                    content, tokens = refine(codec, best.coded, tokens, targets, room, effort.rounds)
+                return Stream(content, tokens)
     coded = yield _Request(codec, Wanted(FINEST, targets), refine=True)
     if len(coded.content) >= room:
         return _cut(codec, coded.content, coded.tokens, room)
     return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
 
 
-def _best_cut(
-    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int, tries: int, spare: int
-) -> _Search[tuple[Stream, Coded] | None]:
-    """The cut stream with the least distortion among base steps up to `start`.
+@dataclasses.dataclass(frozen=True)
+class _Try:
+    """A stream of exactly the room, what it was cut from, and which passes were to be left out."""
 
-    A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. So the
-    search begins some steps finer than `start` and goes coarser, then finer, past _PATIENCE steps in a row that do
-    worse, for the distortion is not smooth. Then other passes are left out than every other one from full resolution
-    down (`geometry.every_other`), at steps near the best one. Two streams are compared after the last pass that matters
-    to one of them; what follows costs time and changes little. None if no stream has `room` bytes.
-    """
+    stream: Stream
+    coded: Coded
+    base: int
+    left_out: frozenset[int]
 
-    def attempt(base: int, left_out: frozenset[int] | None = None) -> _Search[tuple[Stream, Coded] | None]:
-        coded = yield _Request(codec, Wanted(base, targets, room, left_out, spare))
-        return (_cut(codec, coded.content, coded.tokens, room), coded) if len(coded.content) >= room else None
 
-    def look(best: tuple[Stream, Coded], bases: range, left_out: frozenset[int] | None = None) -> _Search:
-        nonlocal tries
+@dataclasses.dataclass
+class _Hunt:
+    """The search for the best of a codec's streams, cut at `room` bytes."""
+
+    codec: Codec
+    targets: list[Tensor]
+    room: int
+    spare: int
+    tries: int = _ALL
+
+    def better(self, one: _Try, other: _Try) -> bool:
+        """Whether one is the better one, after the last pass that matters to either; the rest changes little."""
+        last = max(t.stream.tokens.depth() for t in (one, other))
+        new, old = (self.codec.distortion(t.stream.tokens, self.targets, last, t.coded) for t in (one, other))
+        return new < old
+
+    def look(self, best: _Try | None, bases: range, left_out: frozenset[int], patience: int) -> _Search[_Try | None]:
+        """The best of what there was and base steps in their order, until more than `patience` in a row do worse."""
         worse = 0
         for base in bases:
-            if tries == 0 or worse > _PATIENCE:
+            if not self.tries or worse > patience:
                 break
-            other = yield from attempt(base, left_out)
-            if other is None:  # too short, though sizes should grow with finer steps
-                continue
-            tries -= 1
-            last = max(stream.tokens.depth() for stream, _ in (best, other))
-            old, new = (codec.distortion(stream.tokens, targets, last, after=coded) for stream, coded in (best, other))
-            best, worse = (other, 0) if new < old else (best, worse + 1)
+            coded = yield _Request(self.codec, Wanted(base, self.targets, self.room, left_out, self.spare))
+            if len(coded.content) < self.room:
+                if bases.step > 0:
+                    break
+                continue  # too short; finer steps have more to say
+            self.tries -= 1
+            new = _Try(_cut(self.codec, coded.content, coded.tokens, self.room), coded, base, left_out)
+            best, worse = (new, 0) if best is None or self.better(new, best) else (best, worse + 1)
         return best
 
-    first, best = max(start - _AHEAD, FINEST), None
-    while best is None and first >= FINEST:
-        best, first = (yield from attempt(first)), first - 1
-        if best is None and first < FINEST and spare:  # no level before full resolution fills the room
-            first, spare = max(start - _AHEAD, FINEST), 0
-    if best is None:
-        return None
-    tries -= 1
-    best = yield from look(best, range(first + 2, start + 1))  # coarser
-    best = yield from look(best, range(first, FINEST - 1, -1))  # finer
-    tried = [every_other(plan)]
-    for phase, lowest in ((0, False), (1, True), (1, False)):
-        left_out, base = every_other(plan, phase, lowest=lowest), best[0].tokens.base
-        assert base is not None
-        if left_out not in tried:
-            tried.append(left_out)
-            best = yield from look(best, range(base + phase, FINEST - 1, -1), left_out)
+
+def _best_cut(
+    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int | None, effort: Effort, spare: int
+) -> _Search[_Try | None]:
+    """The cut stream with the least distortion; None if no stream has `room` bytes.
+
+    A finer step cut short spends its bytes on the coarse levels: the fewer the bytes, the better that is. And each
+    picture and budget has levels that it should rather leave out (`geometry.every_other`). What is best for the linear
+    anchor, which is quick, is nearly best for the network, too: that looks around there alone.
+    """
+    if start is None:
+        guesses = [(FINEST, every_other(plan))]
+    else:
+        guesses = yield from _guesses(_Hunt(codec.linear, targets, room, spare), plan, start)
+    hunt, best = _Hunt(codec, targets, room, spare, effort.tries), None
+    for base, left_out in guesses[: effort.plans]:
+        best = yield from hunt.look(best, range(base, FINEST - 1, -1), left_out, 0)
+        if best is not None and (best.base, best.left_out) == (base, left_out):
+            best = yield from hunt.look(best, range(base + 1, COARSEST + 1), left_out, 0)
     return best
+
+
+def _guesses(hunt: _Hunt, plan: list[Pass], start: int) -> _Search[list[tuple[int, frozenset[int]]]]:
+    """For each choice of passes to leave out the best base step up to `start`, with it; the best of all first.
+
+    The distortion is not smooth in the base step, so the search goes past _PATIENCE steps in a row that do worse.
+    """
+    found: list[_Try] = []
+    for left_out in dict.fromkeys(every_other(plan, phase, lowest=lowest) for phase, lowest in _PLANS):
+        first = found[0].base if found else max(start - _AHEAD, FINEST)
+        best = yield from hunt.look(None, range(first, FINEST - 1, -1), left_out, _PATIENCE)
+        if best is None:
+            continue
+        best = yield from hunt.look(best, range(first + 1, start + 1), left_out, _PATIENCE)
+        assert best is not None
+        found.insert(0 if not found or hunt.better(best, found[0]) else len(found), best)
+    return [(one.base, one.left_out) for one in found]
 
 
 def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:

@@ -45,7 +45,8 @@ def refine(
     best = coded.content[:room], received
     plan = passes(tokens.width, tokens.height, codec.config)
     area = plan[last].level.width * plan[last].level.height
-    if plan[last].kind == REFINE or area > MAX_PIXELS:
+    said = any(part.counts.any() for part in received.passes[: spoken + 1])
+    if not said or plan[last].kind == REFINE or area > MAX_PIXELS:
         return best
     least, share = codec.distortion(received, targets, last), FIRST_SHARE
     changes = _propose(codec, tokens, received, targets[spoken], spoken)
