@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from prow import registry
+from prow import registry, stream
 from prow.codec import Codec
 from prow.config import CONFIGS
 from prow.registry import Model, parse_model
+from prow.stream import Tokens
 from prow.tables import INPUTS, Tables
 from prow.tokenizer import Tokenizer
 from prow.training.export import export
@@ -42,6 +43,23 @@ def draw_picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     pixels[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = rng.uniform(0, 255, 3)
     pixels += 25 * np.sin(x * rng.uniform(0.1, 0.6) + y * rng.uniform(-0.5, 0.5))[..., None]
     return (pixels + rng.normal(0, 4, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def psnr(wanted: np.ndarray, got: object) -> float:
+    error = np.mean((np.asarray(got, float) - wanted) ** 2)
+    return 10 * np.log10(255**2 / max(error, 1e-6))
+
+
+def same(a: Tokens, b: Tokens) -> bool:
+    head = (a.width, a.height, a.model_id, a.base) == (b.width, b.height, b.model_id, b.base)
+    return head and all(
+        np.array_equal(x.counts, y.counts) and np.array_equal(x.values, y.values)
+        for x, y in zip(a.passes, b.passes, strict=True)
+    )
+
+
+def read(codec: Codec, content: bytes, width: int, height: int) -> Tokens:
+    return stream.read(content, width, height, codec.config.model_id, codec.config, codec.tables)
 
 
 @pytest.fixture(scope="session")
