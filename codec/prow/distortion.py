@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRUCTURE = 0.5  # weight of the logarithm of lost structure, beside that of the square error
+STRUCTURE = 0.75  # weight of the logarithm of lost structure, beside that of the square error
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM (Wang et al., 2003), from full resolution on
 _LEAST = 1e-3  # of lost structure, and of square error: less makes no difference
 _WINDOW = 8  # px
