@@ -206,7 +206,7 @@ class Codec:
             delta, sizes = self._steps(step, bases, len(sizes)), sizes.repeat(len(bases), 1)
             ratios = self.network.analyse(tiling.cut(targets, *rows), context_tiles, sizes, delta, step.kind, order)
             v, g = quantise(ratios.unflatten(0, (len(bases), -1)), costs, kappa)  # [B, tiles, K]
-            values.append(v * exists[tiles])
+            values.append((v * exists[tiles]).to(torch.int16))
             gains.append(g * exists[tiles])
         found = []
         for v, g, price in zip(torch.cat(values, dim=1), torch.cat(gains, dim=1), prices, strict=True):

@@ -61,7 +61,8 @@ _PATIENCE = 1  # base steps in a row that may do worse before the anchor's searc
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all is not worth looking at
-_LARGE = 1 << 17  # px; more is a large picture
+_SPARSE_HUGE = 0.03  # the same for levels of more than _HUGE px, where looking takes very long
+_LARGE, _HUGE = 1 << 17, 1 << 21  # px; more is a large picture, a huge level
 _FAR = 8  # sizes beyond so many times the room are not told apart
 _TYPICAL = (42, 1200, 400_000)  # at this base step, this many bytes for so many px
 
@@ -127,7 +128,8 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[
     plan, spare = passes(width, height, codec.config), 0
     if width * height > _LARGE:
         spare = round(effort.share * room)
-    affordable = sum(step.level.width * step.level.height * _SPARSE <= 8 * room for step in plan)
+    areas = [step.level.width * step.level.height for step in plan]
+    affordable = sum(area * (_SPARSE if area <= _HUGE else _SPARSE_HUGE) <= 8 * room for area in areas)
     targets: list[Tensor] = []
     for count in sorted({max(1, affordable), len(plan)}):
         targets = codec.targets(pixels, count)
@@ -149,12 +151,14 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[
 
 @dataclasses.dataclass(frozen=True)
 class _Try:
-    """A stream of exactly the room, what it was cut from, and which passes were to be left out."""
+    """A stream of exactly the room, what it was cut from, which passes were to be left out, and what is known of its
+    distortion after some passes."""
 
     stream: Stream
     coded: Coded
     base: int
     left_out: frozenset[int]
+    known: dict[int, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -170,8 +174,12 @@ class _Hunt:
     def better(self, one: _Try, other: _Try) -> bool:
         """Whether one is the better one, after the last pass that matters to either; the rest changes little."""
         last = max(t.stream.tokens.depth() for t in (one, other))
-        new, old = (self.codec.distortion(t.stream.tokens, self.targets, last, t.coded) for t in (one, other))
-        return new < old
+        return self.distortion(one, last) < self.distortion(other, last)
+
+    def distortion(self, one: _Try, last: int) -> float:
+        if last not in one.known:
+            one.known[last] = self.codec.distortion(one.stream.tokens, self.targets, last, one.coded)
+        return one.known[last]
 
     def look(self, best: _Try | None, bases: range, left_out: frozenset[int], patience: int) -> _Search[_Try | None]:
         """The best of what there was and base steps in their order, until more than `patience` in a row do worse."""
@@ -216,16 +224,18 @@ def _guesses(hunt: _Hunt, plan: list[Pass], start: int) -> _Search[list[tuple[in
 
     The distortion is not smooth in the base step, so the search goes past _PATIENCE steps in a row that do worse.
     """
-    found: list[_Try] = []
+    found: list[tuple[int, frozenset[int]]] = []
+    best: _Try | None = None
     for left_out in dict.fromkeys(every_other(plan, phase, lowest=lowest) for phase, lowest in _PLANS):
-        first = found[0].base if found else max(start - _AHEAD, FINEST)
-        best = yield from hunt.look(None, range(first, FINEST - 1, -1), left_out, _PATIENCE)
-        if best is None:
+        first = best.base if best else max(start - _AHEAD, FINEST)
+        new = yield from hunt.look(None, range(first, FINEST - 1, -1), left_out, _PATIENCE)
+        if new is None:
             continue
-        best = yield from hunt.look(best, range(first + 1, start + 1), left_out, _PATIENCE)
-        assert best is not None
-        found.insert(0 if not found or hunt.better(best, found[0]) else len(found), best)
-    return [(one.base, one.left_out) for one in found]
+        new = yield from hunt.look(new, range(first + 1, start + 1), left_out, _PATIENCE)
+        assert new is not None
+        best = new if best is None or hunt.better(new, best) else best
+        found.insert(0 if best is new else len(found), (new.base, left_out))
+    return found
 
 
 def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:
