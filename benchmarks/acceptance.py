@@ -34,7 +34,8 @@ from benchmarks.promises import FALL, Files, Images, Report, Workers, encode_all
 from benchmarks.rd import find_pictures
 from benchmarks.tables import plain
 from prow import container, rate, registry
-from prow.codec import Codec, Coded, Wanted, to_image
+from prow.base_codec import Coded, Wanted
+from prow.codec import Codec, to_image
 from prow.geometry import Level
 from prow.image import load_rgb
 

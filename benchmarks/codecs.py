@@ -24,6 +24,7 @@ from PIL import Image, features
 if TYPE_CHECKING:
     from prow.api import Profile, Style
 
+EFFORT = 6  # of prow: it follows gradients, as the others have their slow settings too
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs
 LOOK_AHEAD = 2  # rungs tried above those that bisection saw, since sizes are not quite monotone
 BEST_BY = "each metric"  # which of the files is best: every metric has its own answer
@@ -212,7 +213,7 @@ def _prow_file(pixels: bytes, height: int, width: int, budget: int, model: str, 
 
     image = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
     start = time.perf_counter()
-    data = prow.encode(image, bytes=budget, model=model, profile=profile)  # type: ignore[arg-type]
+    data = prow.encode(image, bytes=budget, model=model, profile=profile, effort=EFFORT)  # type: ignore[arg-type]
     return data, time.perf_counter() - start
 
 
@@ -238,6 +239,7 @@ class Prow:
         self.settings: dict[str, Any] = {
             "model": self._model,
             "profile": profile,
+            "effort": EFFORT,
             "sha256": found[0].sha256,
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {name: version_of(name) for name in ("torch", "constriction")},

@@ -167,7 +167,7 @@ def walk(picture: rd.Picture, model: str, cuts: list[int], max_side: int, album:
     Each step is what `head -c BYTES file.prow | prow decode -` gives. Raises prow.ProwError.
     """
     original = shrunk(prow.image.load_rgb(picture.path), max_side)
-    file = prow.encode(original, bytes=max(cuts), model=model)
+    file = prow.encode(original, bytes=max(cuts), model=model, effort=codecs.EFFORT)
     steps = []
     for size in sorted({min(cut, len(file)) for cut in cuts}):
         decoded = np.asarray(prow.decode(file[:size]))

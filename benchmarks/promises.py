@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import prow
+from benchmarks.codecs import EFFORT
 from benchmarks.metrics import psnr
 from prow import container, rate, registry, stream
 from prow.codec import Codec
@@ -96,7 +97,7 @@ def encode_all(images: Images, budgets: Iterable[int], model: str, workers: Work
 
 def _encode(case: tuple[np.ndarray, int, str]) -> bytes:
     image, budget, model = case
-    return prow.encode(image, bytes=budget, model=model)
+    return prow.encode(image, bytes=budget, model=model, effort=EFFORT)
 
 
 def check_budgets(images: Images, files: Files, model: str) -> Report:
@@ -107,7 +108,7 @@ def check_budgets(images: Images, files: Files, model: str) -> Report:
         if len(data) > budget:
             over.append(case)
         elif len(data) < budget:
-            more = prow.encode(images[name], bytes=10 * budget, model=model)
+            more = prow.encode(images[name], bytes=10 * budget, model=model, effort=EFFORT)
             (short if more == data else lazy).append(case)
     return {"files": len(files), "over": over, "short": short, "lazy": lazy, "passed": not over and not lazy}
 
@@ -220,7 +221,7 @@ def check_threads(images: Images, model: str) -> Report:
         files, tokens, pictures = [], [], []
         for number in (1, 2):
             with threads(number):
-                files.append(prow.encode(image, bytes=TOKEN_BUDGET, model=model))
+                files.append(prow.encode(image, bytes=TOKEN_BUDGET, model=model, effort=EFFORT))
                 received, picture = watched_decode(files[0])
             tokens.append(received)
             pictures.append(picture.astype(int))
@@ -248,7 +249,7 @@ def check_perturbation(images: Images, model: str, device: str) -> Report:
     wrong, falls, pixels = [], [], 0
     progress = Progress("perturbation", len(images))
     for name, image in images.items():
-        data = prow.encode(image, bytes=TOKEN_BUDGET, model=model, device=device)
+        data = prow.encode(image, bytes=TOKEN_BUDGET, model=model, effort=EFFORT, device=device)
         tokens, picture = watched_decode(data)
         with mock.patch.object(registry, "_network", lambda name, device: network):
             same, shifted = watched_decode(data)

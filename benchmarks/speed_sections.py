@@ -23,6 +23,7 @@ import prow
 from benchmarks.codecs import FORMATS, Encodes
 from benchmarks.metrics import psnr
 from benchmarks.speed_runs import Job, cold, warm
+from prow import rate
 from prow.container import MIN_BYTES
 
 WIDTH, HEIGHT = 768, 512  # px
@@ -105,13 +106,12 @@ def measure_efforts(bench: Bench) -> list[Row]:
     """-> rows of prow's encodes, with the PSNR of what came out; one process after the other."""
     rows, threads = [], max(bench.args.threads)
     for effort in EFFORTS:
-        folder = bench.new_folder()
-        for name in encoders(bench.args.backends):
-            job = encode_job(bench, name, bench.photo, BUDGET, threads, folder, effort=effort)
-            (row,) = run_jobs(bench, bench.photo, BUDGET, warm, [job])
-            if "error" not in row:
-                row["psnr"] = round(psnr(bench.photo.pixels, np.asarray(prow.decode(job.out.read_bytes()))), 3)
-            rows.append({**row, "effort": effort})
+        name = "torch" if rate.EFFORTS[effort].rounds else bench.args.backends[0]  # gradients take torch
+        job = encode_job(bench, name, bench.photo, BUDGET, threads, bench.new_folder(), effort=effort)
+        (row,) = run_jobs(bench, bench.photo, BUDGET, warm, [job])
+        if "error" not in row:
+            row["psnr"] = round(psnr(bench.photo.pixels, np.asarray(prow.decode(job.out.read_bytes()))), 3)
+        rows.append({**row, "effort": effort})
     return rows
 
 
@@ -127,7 +127,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
 def measure(bench: Bench, photo: Photo, budget: int, threads: int, run: Run) -> list[Row]:
     """-> rows of every operation of every codec on a picture at a budget in bytes; cold ones also of small commands."""
     folder = bench.new_folder()
-    encodes = [encode_job(bench, name, photo, budget, threads, folder) for name in encoders(bench.args.backends)]
+    encodes = [encode_job(bench, name, photo, budget, threads, folder) for name in bench.args.backends]
     encodes += [classical_job(name, photo, budget, threads, folder) for name in CLASSICAL]
     rows = run_jobs(bench, photo, budget, run, encodes)
     file = encodes[0].out
@@ -140,11 +140,6 @@ def measure(bench: Bench, photo: Photo, budget: int, threads: int, run: Run) -> 
         cut = Job("prow", "truncate", "", threads, file, folder / "cut.prow", half)
         rows += run_jobs(bench, photo, budget, run, [cut])
     return rows
-
-
-def encoders(backends: list[str]) -> list[str]:
-    """-> those of the backends that encode: ONNX Runtime decodes alone, its files are made with torch."""
-    return list(dict.fromkeys("torch" if name == "onnx" else name for name in backends))
 
 
 def encode_job(bench: Bench, name: str, photo: Photo, budget: int, threads: int, folder: Path, **options: Any) -> Job:

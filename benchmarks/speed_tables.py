@@ -59,8 +59,8 @@ def aims(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _is_about(aim: Aim, row: dict[str, Any], results: dict[str, Any]) -> bool:
     """-> whether an aim is about a row of its section."""
-    decoder = "onnx" if "onnx" in results["backends"] else "torch"
-    wanted = {"encode": "torch", "decode": decoder}.get(aim.operation, "")
+    backend = "onnx" if "onnx" in results["backends"] else "torch"
+    wanted = backend if aim.operation in ("encode", "decode") else ""
     same = (row["codec"], row["operation"], row["backend"]) == ("prow", aim.operation, wanted)
     return same and row["threads"] == AIM_THREADS and (aim.section != "sizes" or round(row["megapixels"], 1) == 24)
 

@@ -295,7 +295,8 @@ def fake_prow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     control = {"extra": 0, "asked": []}
     model = SimpleNamespace(id=2, name="prow-small", sha256="5e" * 32, is_default=True, vivid_sha256=None)
 
-    def encode(image: np.ndarray, *, bytes: int, model: str, profile: str) -> bytearray:
+    def encode(image: np.ndarray, *, bytes: int, model: str, profile: str, effort: int) -> bytearray:
+        assert effort == codecs.EFFORT
         control["asked"].append((bytes, model, profile))
         if bytes < 32:
             raise prow.errors.BudgetError("too few")

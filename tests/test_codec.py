@@ -14,7 +14,8 @@ from PIL import Image
 
 import prow
 from prow import container, rate, registry, stream
-from prow.codec import ALLOCATIONS, Codec, Wanted, to_image
+from prow.base_codec import ALLOCATIONS, Wanted
+from prow.codec import Codec, to_image
 from prow.config import FULL, MIDDLE, REFINE, START
 from prow.geometry import every_other, passes
 from prow.registry import Model

@@ -64,7 +64,7 @@ def test_pictures_of_one_size_go_through_the_network_together(files: list[bytes]
 def test_rows_of_tiles_in_several_batches(files: list[bytes], codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = [api._tokens_of(files[i], True, 10**6) for i in (0, 2, 4)]
     whole = codec.decode_many(batch)
-    monkeypatch.setattr("prow.codec._TILES", 20)
+    monkeypatch.setattr("prow.base_codec.TILES", 20)
     torch.testing.assert_close(codec.decode_many(batch), whole)
     torch.testing.assert_close([codec.decode(tokens) for tokens in batch], whole)
     other = api._tokens_of(files[1], True, 10**6)

@@ -1,34 +1,28 @@
-"""Decoding with ONNX Runtime: the same pictures as with torch, from the same tokens, and torch stays out of it."""
+"""ONNX Runtime: the same tokens and the same pictures as with torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from conftest import draw_picture, forget_models
+from conftest import draw_picture, forget_models, psnr
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import prow
-from prow import backend, onnx_codec, registry, tiling
+from prow import base_codec, distortion, onnx_codec, rate, registry, tiling
 from prow.codec import Codec, to_image
 from prow.config import KIND_NAMES
-from prow.errors import InputError, ModelError
+from prow.errors import ModelError
 from prow.geometry import Level, levels, passes
 from prow.onnx_codec import OnnxCodec, Tiling, double, folder_name, graph_folder, parts
 from prow.registry import Model
 from prow.stream import PassTokens, Tokens
 from prow.training import onnx_export
-from prow_cli.main import main
 
 SIZES = [(1, 1), (1, 40), (40, 1), (17, 23), (64, 48), (101, 75)]
 MODELS = ("anchor", "prow-small")
@@ -111,9 +105,9 @@ def test_strips_and_batches_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     model = registry.load("prow-small")
     tokens = draw_tokens(101, 75, model)
     whole = model.onnx.decode(tokens)
-    monkeypatch.setattr(onnx_codec, "_STRIP", 16 * 101)
+    monkeypatch.setattr(onnx_codec, "STRIP", 16 * 101)
     monkeypatch.setattr(onnx_codec, "_ROWS", 7 * 101)
-    monkeypatch.setattr(onnx_codec, "_TILES", 3)
+    monkeypatch.setattr(base_codec, "TILES", 3)
     np.testing.assert_allclose(model.onnx.decode(tokens), whole, rtol=0, atol=0.01)
 
 
@@ -136,6 +130,58 @@ def test_steps_between_networks_equal_those_of_torch(size: tuple[int, int]) -> N
             given = None if more is None else torch.from_numpy(more)[None]
             larger = tiling.double(torch.from_numpy(picture)[None], given, width, height)
             np.testing.assert_allclose(double(picture, more, height, width), larger[0], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (31, 16), (101, 75)])
+def test_halving_and_distortion_equal_those_of_torch(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    target, other = rng.uniform(0, 255, (2, 3, *size)).astype(np.float32)
+    halved = tiling.halve(torch.from_numpy(target)[None])[0]
+    np.testing.assert_allclose(onnx_codec.halve(target), halved, rtol=0, atol=1e-4)
+    for picture in (target, other, 0.9 * target + 0.1 * other):
+        for full in (True, False):
+            tensors = torch.from_numpy(picture)[None], torch.from_numpy(target)[None]
+            wanted = float(distortion.log_distortion(*tensors, full=full))
+            assert onnx_codec.log_distortion(picture, target, full=full) == pytest.approx(wanted, abs=0.02)
+
+
+# -- the same tokens ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", MODELS)
+def test_tokens_equal_those_of_torch(name: str, size: tuple[int, int]) -> None:
+    """But for a coefficient now and then that is as near to one integer as to the next."""
+    model, pixels = registry.load(name), draw_picture(*size)
+    mine, other = model.onnx, Codec(model.network("cpu"), model.tables)
+    for got, wanted in zip(mine.targets(pixels), other.targets(pixels), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3)
+    for left, right in ((mine, other), (mine.linear, other.linear)):
+        found, expected = (codec.encode(pixels, 36, refine=True).tokens for codec in (left, right))
+        values = [(a.values != b.values).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
+        counts = [(a.counts != b.counts).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
+        assert max(values) < 0.01 and np.mean(counts) < 0.02
+        assert any(part.counts.any() for part in found.passes)
+        assert [part.values.dtype for part in found.passes] == [np.int16] * len(found.passes)
+
+
+@pytest.mark.parametrize("asked", [{"bytes": 300, "effort": 5}, {"bytes": 60, "effort": 1}, {"quality": 40}])
+def test_files_as_good_as_those_of_torch(asked: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, found = draw_picture(90, 61), {}
+    for name in ("onnx", "torch"):
+        monkeypatch.setenv("PROW_BACKEND", name)
+        found[name] = prow.encode(pixels, **asked)  # type: ignore[arg-type]
+    assert len(found["onnx"]) == pytest.approx(len(found["torch"]), abs=0 if "bytes" in asked else 3)
+    quality = [psnr(pixels, prow.decode(data)) for data in found.values()]
+    assert quality[0] == pytest.approx(quality[1], abs=0.1)
+
+
+def test_only_what_torch_alone_can_is_refused() -> None:
+    codec, pixels = registry.load("anchor").onnx, draw_picture(20, 20)
+    with pytest.raises(ValueError, match="allocation 'even' came, without torch there is 'slope' alone"):
+        codec.encode(pixels, 36, allocation="even")
+    with pytest.raises(TypeError, match="OnnxCodec came, wanted a codec in torch"):
+        rate.at_bytes(codec, [pixels], 60, 6)
 
 
 # -- weights and graphs ------------------------------------------------------------------------------------------
@@ -203,120 +249,6 @@ def test_export_command(installed: None, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(onnx_codec, "graph_folder", lambda config: tmp_path / folder_name(config))
     for size in ((61, 45), (1, 1)):
         assert difference(model, draw_tokens(*size, model)) < 0.01
-
-
-# -- the choice --------------------------------------------------------------------------------------------------
-
-WITHOUT_TORCH = """
-import sys
-from pathlib import Path
-loaded = lambda *names: [n for n in names if n in sys.modules]
-import prow, prow.backend
-prow.backend.gpu_in_sight = lambda: False
-data = Path(sys.argv[1]).read_bytes()
-assert prow.inspect(data).state == "whole"
-assert not loaded("torch", "onnxruntime"), "too early"
-prow.decode(data).save(sys.argv[2])
-assert loaded("onnxruntime") and not loaded("torch", "onnx", "onnxscript"), "torch came in"
-"""
-
-
-def test_decodes_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, out = tmp_path / "a.prow", tmp_path / "a.png"
-    source.write_bytes(prow.encode(draw_picture(40, 33), bytes=200, effort=1))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(source), str(out)], env=env, check=True, timeout=120)
-    monkeypatch.setenv("PROW_BACKEND", "torch")
-    with prow.image.Image.open(out) as picture:
-        assert np.abs(np.asarray(picture, int) - np.asarray(prow.decode(source.read_bytes()), int)).max() <= 1
-
-
-def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, toy = registry.load("prow-small").config, dataclasses.replace(registry.load("prow-small").config, width=90)
-    for wish, gpu, device, chosen in (
-        ("", False, "auto", "onnx"),
-        ("", True, "auto", "torch"),
-        ("", True, "cpu", "onnx"),
-        ("", False, "cuda", "torch"),
-        ("torch", False, "cpu", "torch"),
-        ("triton", False, "auto", "torch"),
-        ("onnx", True, "auto", "onnx"),
-    ):
-        monkeypatch.setenv("PROW_BACKEND", wish)
-        monkeypatch.setattr(backend, "gpu_in_sight", lambda gpu=gpu: gpu)
-        assert backend.for_decoding(config, device) == chosen
-    monkeypatch.setenv("PROW_BACKEND", "")
-    assert backend.for_decoding(toy, "cpu") == "torch"
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else real(name))
-    assert backend.for_decoding(config, "cpu") == "torch"
-
-
-def test_impossible_wishes_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = registry.load("prow-small").config
-    monkeypatch.setenv("PROW_BACKEND", "cuda")
-    for call in (lambda: backend.for_decoding(config, "cpu"), lambda: prow.encode(draw_picture(8, 8), bytes=64)):
-        with pytest.raises(InputError, match="PROW_BACKEND is 'cuda', wanted one of onnx, torch, triton"):
-            call()
-    monkeypatch.setenv("PROW_BACKEND", "onnx")
-    with pytest.raises(InputError, match="runs on the CPU, and device 'cuda' was asked for"):
-        backend.for_decoding(config, "cuda")
-    with pytest.raises(InputError, match="no graphs for model prow-small"):
-        backend.for_decoding(dataclasses.replace(config, width=90), "cpu")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="ONNX Runtime is not installed"):
-        backend.for_decoding(config, "cpu")
-
-
-def test_encoding_takes_torch_whatever_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = {}
-    for name in ("onnx", "torch"):
-        monkeypatch.setenv("PROW_BACKEND", name)
-        data[name] = prow.encode(draw_picture(24, 24), bytes=100, effort=1)
-    assert data["onnx"] == data["torch"]
-
-
-def test_models_says_which_backend_does_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "gpu_in_sight", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.delenv("PROW_BACKEND", raising=False)
-    config = registry.load("prow-small").config
-    cpu = {"onnx": "decodes, on the CPU", "torch": "encodes, on the CPU", "triton": "nothing: torch finds no GPU"}
-    assert backend.explain(config) == cpu
-    lines = CliRunner().invoke(main, ["models", "--verbose"]).output.splitlines()
-    assert lines[-3:] == [f"backend {name:<8} {what}" for name, what in cpu.items()]
-    monkeypatch.setenv("PROW_BACKEND", "torch")
-    assert backend.explain(config) == {
-        "onnx": "nothing: PROW_BACKEND is 'torch'",
-        "torch": "encodes and decodes, on the CPU",
-        "triton": "nothing: PROW_BACKEND is 'torch'",
-    }
-    monkeypatch.setenv("PROW_BACKEND", "triton")
-    assert backend.explain(config)["torch"] == "nothing: PROW_BACKEND asks for triton"
-    monkeypatch.delenv("PROW_BACKEND")
-    monkeypatch.setattr(backend, "gpu_in_sight", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: True)
-    assert backend.explain(config) == {
-        "onnx": "nothing: a GPU is in sight, which it cannot use",
-        "torch": "encodes and decodes, on the GPU",
-        "triton": "attention, on the GPU",
-    }
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
-    found = backend.explain(config)
-    assert found["onnx"] == "nothing: ONNX Runtime is not installed (pip install onnxruntime)"
-    assert found["triton"] == "nothing: it is not installed (pip install 'prow[gpu]')"
-
-
-def test_gpu_in_sight(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(backend.shutil, "which", lambda name: None)
-    monkeypatch.setattr(backend, "_DRIVERS", (str(tmp_path / "none"),))
-    assert not backend.gpu_in_sight()
-    monkeypatch.setattr(backend, "_DRIVERS", (str(tmp_path / "none"), str(tmp_path)))
-    assert backend.gpu_in_sight()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not backend.gpu_in_sight()
 
 
 @pytest.mark.parametrize("given", ["1", "2,1", "", "many"])

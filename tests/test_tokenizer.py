@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from conftest import Draw, awaken, zero_heads
 from torch import Tensor
 
+import prow.base_codec
 import prow.codec
 from prow.anchor import COLOUR, Anchor
 from prow.codec import Codec
 from prow.config import CONFIGS, FULL, MIDDLE, START
 from prow.geometry import Level, Pass
+from prow.stream import empty_tokens
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
 from prow.training.loop import run_passes
@@ -300,11 +303,14 @@ def test_strips_equal_the_whole(
     size: tuple[int, int], kind: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     width, height = size
-    given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)] + [pixels(1, 3, height, width, seed=3) / 255]
-    step = Pass(kind, Level(width, height, TOY.tile), 0, 0)
-    whole, ahead = codec._finish(step, [28], *given)
-    monkeypatch.setattr(prow.codec, "_STRIP", 16 * width)
-    strips, strips_ahead = codec._finish(step, [28], *given)
+    level, rng = Level(width, height, TOY.tile), np.random.default_rng(0)
+    counts = rng.integers(0, TOY.tokens + 1, level.tiles).astype(np.int16)
+    parts = [dataclasses.replace(empty_tokens(level, TOY), counts=counts)]
+    given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)]
+    step = Pass(kind, level, 0, 0)
+    whole, ahead = codec._finish(step, [28], *given, parts)
+    monkeypatch.setattr(prow.codec, "STRIP", 16 * width)
+    strips, strips_ahead = codec._finish(step, [28], *given, parts)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
     assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something
@@ -320,7 +326,7 @@ def test_strips_equal_the_whole(
 def test_batches_of_tiles_equal_the_whole(codec: Codec, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = codec.encode(draw(60, 44), 24).tokens
     whole = codec.decode(tokens)
-    monkeypatch.setattr(prow.codec, "_TILES", 3)
+    monkeypatch.setattr(prow.base_codec, "TILES", 3)
     batches = codec.encode(draw(60, 44), 24).tokens
     torch.testing.assert_close(codec.decode(batches), whole, rtol=0, atol=1e-2)
 

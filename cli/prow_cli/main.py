@@ -1,7 +1,7 @@
 """`prow encode`, `decode`, `info`, `truncate` and `models`.
 
 Exit code 0: done; 1: bad input, or a file that cannot be read or written; 2: wrong usage. Every failure and every
-remark is one line on stderr. Nothing here imports torch: the library does, in `encode` and `decode` alone.
+remark is one line on stderr. Nothing here imports torch: the library does, where it needs it.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from .base_codec import BaseCodec
     from .codec import Codec
     from .rate import Stream
     from .stream import Tokens
@@ -307,7 +308,8 @@ def _encode(
     level = _quality(DEFAULT_QUALITY if quality is None else quality)
     from . import rate
 
-    codec = _codec(name, device)
+    gradients = room is not None and rate.EFFORTS[int(effort)].rounds > 0
+    codec = _torch_codec(name, device) if gradients else _codec(name, device)
     if room is None:
         return rate.at_quality(codec, pictures, level)
     return rate.at_bytes(codec, pictures, room, int(effort))
@@ -350,16 +352,13 @@ def _detokenize_alike(batch: list[Tokens], style: Style, device: str) -> list[Im
     if style not in STYLES:
         raise InputError(f"style {style!r} came, wanted one of {', '.join(map(repr, STYLES))}")
     model = load_by_id(batch[0].model_id)
-    if style == "faithful" and backend.for_decoding(model.config, device) == "onnx":
-        from .onnx_codec import to_image
-
-        return [Image.fromarray(to_image(model.onnx.decode(tokens))) for tokens in batch]
-    codec = _codec(model.config.name, device)
-    repaint = _repaint(model.config.name, codec) if style == "vivid" else None
-    from .codec import to_image
-
+    if style == "faithful":
+        codec = _codec(model.config.name, device)
+        return [Image.fromarray(codec.to_image(picture)) for picture in codec.decode_many(batch)]
+    codec = _torch_codec(model.config.name, device)
+    repaint = _repaint(model.config.name, codec)
     pictures = zip(codec.decode_many(batch), batch, strict=True)
-    return [Image.fromarray(to_image(repaint(picture, tokens) if repaint else picture)) for picture, tokens in pictures]
+    return [Image.fromarray(codec.to_image(repaint(picture, tokens))) for picture, tokens in pictures]
 
 
 def _repaint(name: str, codec: Codec) -> Callable[[Tensor, Tokens], Tensor]:
@@ -399,7 +398,13 @@ def _check_pixels(width: int, height: int, limit: int) -> None:
         )
 
 
-def _codec(name: str, device: str) -> Codec:
+def _codec(name: str, device: str) -> BaseCodec:
+    """A model on the backend of choice."""
+    model = load(name)
+    return model.onnx if backend.choose(model.config, device) == "onnx" else _torch_codec(name, device)
+
+
+def _torch_codec(name: str, device: str) -> Codec:
     backend.wanted()  # so that a wrong name is an error here too
     import torch
 

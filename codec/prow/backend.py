@@ -1,8 +1,9 @@
-"""What turns tokens into pixels: the one place where that is chosen.
+"""What turns pixels into tokens and tokens into pixels: the one place where that is chosen.
 
 `onnx` is ONNX Runtime on the CPU, which starts without torch; `torch` is torch on any device, whose kernels in
 `prow_kernels` choose between torch and Triton themselves. Without a GPU and with ONNX Runtime installed it is `onnx`,
-else `torch`. `PROW_BACKEND=onnx|torch|triton` overrides this. Encoding always takes torch.
+else `torch`. `PROW_BACKEND=onnx|torch|triton` overrides this. What follows gradients (encoding with an effort above 5)
+and the vivid style take torch in any case.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def wanted() -> str:
     return name
 
 
-def for_decoding(config: Config, device: str) -> Literal["onnx", "torch"]:
-    """The backend that decodes files of a model on a device as in `prow.decode`.
+def choose(config: Config, device: str) -> Literal["onnx", "torch"]:
+    """The backend that encodes and decodes files of a model on a device as in `prow.decode`.
 
     Raises:
         InputError: PROW_BACKEND asks for what there is not, or for what cannot run here.
@@ -52,15 +53,15 @@ def explain(config: Config) -> dict[str, str]:
     """For each backend what it does with files of a model on this machine, or why it does nothing. Imports torch.
 
     Raises:
-        InputError: as `for_decoding`.
+        InputError: as `choose`.
     """
     import torch
 
     name, on_gpu = wanted(), torch.cuda.is_available()
-    decoder = for_decoding(config, "auto")
     device = "the GPU" if on_gpu else "the CPU"
-    found = {"onnx": "decodes, on the CPU", "torch": f"encodes, on {device}", "triton": f"attention, on {device}"}
-    if decoder == "torch":
+    found = {"onnx": "encodes and decodes, on the CPU", "torch": f"encodes with effort 6 and more, on {device}"}
+    found["triton"] = f"attention, on {device}"
+    if choose(config, "auto") == "torch":
         by_choice = f"PROW_BACKEND is {name!r}" if name else "a GPU is in sight, which it cannot use"
         found["onnx"] = f"nothing: {_why_not_onnx(config, 'auto') or by_choice}"
         found["torch"] = f"encodes and decodes, on {device}"
@@ -84,7 +85,7 @@ def gpu_in_sight() -> bool:
 
 
 def _why_not_onnx(config: Config, device: str) -> str:
-    """Why ONNX Runtime cannot decode files of this model; empty if it can. Does not import it."""
+    """Why ONNX Runtime cannot run this model; empty if it can. Does not import it."""
     if device not in ("auto", "cpu"):
         return f"that runs on the CPU, and device {device!r} was asked for"
     if importlib.util.find_spec("onnxruntime") is None:

@@ -6,11 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRUCTURE = 0.75  # weight of the logarithm of lost structure, beside that of the square error
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM (Wang et al., 2003), from full resolution on
-_LEAST = 1e-3  # of lost structure, and of square error: less makes no difference
-_WINDOW = 8  # px
-_NOISE = (0.03 * 255) ** 2  # variance below which structure does not count, from SSIM
+from .base_codec import LEAST, NOISE, SCALES, STRUCTURE, WINDOW
 
 
 def lost_structure(picture: Tensor, target: Tensor) -> Tensor:
@@ -22,7 +18,7 @@ def lost_structure(picture: Tensor, target: Tensor) -> Tensor:
     Returns:
         [B], 0 (all there) to 2.
     """
-    window = [min(_WINDOW, side) for side in target.shape[-2:]]
+    window = [min(WINDOW, side) for side in target.shape[-2:]]
     stride = [max(1, side // 2) for side in window]
 
     def mean(x: Tensor) -> Tensor:
@@ -32,7 +28,7 @@ def lost_structure(picture: Tensor, target: Tensor) -> Tensor:
     mean_x, mean_y = mean(x), mean(y)
     both = mean(x * y) - mean_x * mean_y
     each = mean(x * x) - mean_x.square() + mean(y * y) - mean_y.square()
-    return 1 - ((2 * both + _NOISE) / (each + _NOISE)).mean((1, 2, 3))
+    return 1 - ((2 * both + NOISE) / (each + NOISE)).mean((1, 2, 3))
 
 
 def log_distortion(picture: Tensor, target: Tensor, *, full: bool) -> Tensor:
@@ -46,7 +42,7 @@ def log_distortion(picture: Tensor, target: Tensor, *, full: bool) -> Tensor:
     error, lost, total = (picture - target).square().mean(), torch.zeros((), device=target.device), 0.0
     for weight in SCALES[0 if full else 1 :]:
         lost, total = lost + weight * lost_structure(picture, target).mean(), total + weight
-        if min(target.shape[-2:]) < 2 * _WINDOW:
+        if min(target.shape[-2:]) < 2 * WINDOW:
             break
         picture, target = F.avg_pool2d(picture, 2), F.avg_pool2d(target, 2)
-    return (error + _LEAST).log() + STRUCTURE * (lost / total + _LEAST).log()
+    return (error + LEAST).log() + STRUCTURE * (lost / total + LEAST).log()

@@ -1,35 +1,39 @@
-"""Tokens to pixels with ONNX Runtime, on the CPU and without torch, whose import alone takes seconds on small machines.
+"""The passes with ONNX Runtime, on the CPU and without torch, whose import alone takes seconds on small machines.
 
 The networks are graphs in the package, without weights, which `python -m prow.training.onnx_export` writes from the
-torch modules: `decoder` is `Tokenizer.synthesise`, `coarse_filter` and `fine_filter` are `Tokenizer.finish`. Weights
-come from the model file alone, so a model that was trained again needs no new graphs as long as its networks have the
-same shape. The steps between networks are numpy here, torch in `prow.codec` and `prow.tiling`; tests compare the two.
+torch modules: `encoder` is `Tokenizer.analyse` and the choice of tokens, `decoder` is `Tokenizer.synthesise`,
+`coarse_filter` and `fine_filter` are `Tokenizer.finish`; `linear_` are those of the anchor alone. Weights come from the
+model file alone, so a model that was trained again needs no new graphs as long as its networks have the same shape.
+The steps between networks are numpy here, torch in `prow.codec`, `prow.tiling` and `prow.distortion`; tests compare
+the two.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import math
 import os
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import FULL, MIDDLE, REFINE, START, UNKNOWN_BASE, Config, step_size
+from .base_codec import LEAST, NOISE, SCALES, STRIP, STRUCTURE, WINDOW, BaseCodec
+from .config import MIDDLE, START, Config, step_size
 from .errors import ModelError
 from .geometry import Level, Pass, edges, passes, places, strips
+from .stream import Layout, PassTokens
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
     from .registry import Model
-    from .stream import PassTokens, Tokens
 
-_TILES = 2048  # tiles that go through the network at once
-_STRIP = 1 << 20  # px of a level that go through the loop filter at once, about
 _ROWS = 1 << 16  # px of a level that are doubled at once, about: they should fit into a cache
 # What of a config has no part in the graphs; the rest shapes them.
 _ELSEWHERE = (
@@ -39,13 +43,13 @@ _ELSEWHERE = (
     "octave_shift",
     "refine_shifts",
     "contexts",
-    "encoder_depth",
 )
 
 
 def parts(config: Config) -> tuple[str, ...]:
     """The graphs of a model; the weights of graph X are named network.X.something."""
-    return ("decoder", "coarse_filter", "fine_filter") if config.network else ("decoder",)
+    both = ("encoder", "decoder")
+    return (*both, "coarse_filter", "fine_filter", *(f"linear_{part}" for part in both)) if config.network else both
 
 
 def folder_name(config: Config) -> str:
@@ -58,69 +62,139 @@ def graph_folder(config: Config) -> Traversable:
     return resources.files("prow") / "graphs" / folder_name(config)
 
 
-class OnnxCodec:
-    """The decoder of a model as ONNX Runtime sessions, each made when it is first needed."""
+class OnnxCodec(BaseCodec):
+    """A model as ONNX Runtime sessions, each made when it is first needed.
 
-    def __init__(self, model: Model) -> None:
-        self.config, self._model = model.config, model
+    Args:
+        linear: the anchor of the model alone, without contexts in its prices.
+    """
+
+    def __init__(self, model: Model, *, linear: bool = False) -> None:
+        config, tables = model.config, model.tables
+        if linear:
+            config, tables = dataclasses.replace(config, network=False), tables.without_contexts()
+        super().__init__(config, tables)
+        self._model, self._prefix = model, "linear_" if linear else ""
         self._sessions: dict[str, InferenceSession] = {}
 
-    def decode(self, tokens: Tokens) -> np.ndarray:
-        """Tokens -> picture, float32 [3, H, W], 0 to 255."""
-        plan = passes(tokens.width, tokens.height, self.config)
-        base, small = tokens.base if tokens.base is not None else UNKNOWN_BASE, tokens.unfiltered(self.config)
-        picture, ahead = np.full((3, plan[0].level.height, plan[0].level.width), 128, np.float32), None
-        for step, part in zip(plan, tokens.passes, strict=True):
-            if picture.shape[1:] != (step.level.height, step.level.width):
-                picture = double(picture, ahead, step.level.height, step.level.width)
-            if part.counts.any() or (step.kind not in (FULL, REFINE) and step.depth >= small):
-                picture, ahead = self._paint(step, step_size(step.step_index(base)), part, picture)
-            else:
-                ahead = None
-        return picture
+    @functools.cached_property
+    def linear(self) -> OnnxCodec:
+        return OnnxCodec(self._model, linear=True) if self.config.network else self
 
-    def _paint(
-        self, step: Pass, delta: float, part: PassTokens, context: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """What a pass makes of its tokens and the picture so far [3, H, W], and what to add when it is doubled.
+    def targets(self, pixels: np.ndarray, count: int | None = None) -> list[np.ndarray]:
+        plan = passes(pixels.shape[1], pixels.shape[0], self.config)[:count]
+        found = [pixels.transpose(2, 0, 1)]
+        while len(found) <= plan[0].depth:
+            found.append(halve(found[-1]))
+        return [found[step.depth][None].astype(np.float32) for step in plan]
 
-        Without tokens the loop filter runs alone.
-        """
-        picture, received = context, np.zeros_like(context)
-        if part.counts.any():
-            tiling = Tiling(step.level)
-            picture = self._synthesise(tiling, step.kind, delta, part, context)
-            received = tiling.spread(part.counts / np.float32(self.config.tokens))
-        if not self.config.network:
-            return picture.clip(0, 255), None
-        return self._finish(picture, context, received, step.kind, delta)
+    def to_image(self, picture: np.ndarray) -> np.ndarray:
+        return to_image(picture)
 
-    def _synthesise(self, tiling: Tiling, kind: int, delta: float, part: PassTokens, context: np.ndarray) -> np.ndarray:
-        """The picture of a pass before the loop filter, [3, H, W]."""
-        level, painted = tiling.level, []
-        order = self._model.tables.order[kind].astype(np.int64)
-        for first, last in level.batches(_TILES):
-            tiles = slice(first * len(level.columns), last * len(level.columns))
+    def _blank(self, level: Level, count: int = 1) -> np.ndarray:
+        return np.full((count, 3, level.height, level.width), 128, np.float32)
+
+    def _concatenate(self, pictures: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(pictures)
+
+    def _double(self, picture: np.ndarray, ahead: np.ndarray | None, level: Level) -> np.ndarray:
+        more = [None] * len(picture) if ahead is None else ahead
+        return _stack([double(p, a, level.height, level.width) for p, a in zip(picture, more, strict=True)])
+
+    def _log_distortion(self, picture: np.ndarray, target: np.ndarray, full: bool) -> float:
+        return log_distortion(picture[0], target[0], full=full)
+
+    def _choose_tokens(
+        self,
+        step: Pass,
+        bases: Sequence[int],
+        targets: np.ndarray,
+        context: np.ndarray,
+        kappa: float,
+        allocation: str,
+    ) -> list[PassTokens]:
+        if allocation != "slope":
+            raise ValueError(f"allocation {allocation!r} came, without torch there is 'slope' alone")
+        tiling, layout, found = Tiling(step.level), Layout(step.level, self.config, self._order(step)), []
+        for base, target, before in zip(bases, targets, context, strict=True):
+            grid = step.step_index(base)
+            go, stop = self.tables.flag_bits(step.kind, grid)
             given = {
-                "values": part.values[tiles].astype(np.float32),
-                "counts": part.counts[tiles].astype(np.int64),
-                "context": tiling.cut(context, first, last),
-                "sizes": level.boxes[tiles, :1:-1].astype(np.int64),  # height, width
+                "prices": self.tables.bits[self.tables.classes[step.kind, grid]].T,
+                "go": go[None],
+                "stop": stop[None],
+                "kappa": np.array(kappa, np.float32),
+                "ends": layout.ends.astype(np.int64),
             }
-            given["step"] = np.full(len(given["counts"]), delta, np.float32)
-            painted += self._run("decoder", {**given, "kind": np.array(kind, np.int64), "order": order})
-        return tiling.join(painted[0] if len(painted) == 1 else np.concatenate(painted))
+            counts, values = [], []
+            for rows, tiles in self._rows(step.level):
+                given |= self._given(tiling, step, base, before, rows)
+                given |= {"target": tiling.cut(target, *rows), "exists": layout.exists[tiles]}
+                given["last"] = layout.last[tiles].astype(np.int64)
+                some_counts, some_values = self._run("encoder", given)
+                counts.append(some_counts)
+                values.append(some_values)
+            found.append(PassTokens(np.concatenate(counts), np.concatenate(values)))
+        return found
+
+    def _join(self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: np.ndarray) -> np.ndarray:
+        tiling, joined = Tiling(step.level), []
+        for base, part, before in zip(bases, parts, context, strict=True):
+            painted = []
+            for rows, tiles in self._rows(step.level):
+                given = self._given(tiling, step, base, before, rows)
+                given["values"] = part.values[tiles].astype(np.float32)
+                given["counts"] = part.counts[tiles].astype(np.int64)
+                painted += self._run("decoder", given)
+            joined.append(tiling.join(painted[0] if len(painted) == 1 else np.concatenate(painted)))
+        return _stack(joined)
+
+    def _given(
+        self, tiling: Tiling, step: Pass, base: int, context: np.ndarray, rows: tuple[int, int]
+    ) -> dict[str, np.ndarray]:
+        """What encoder and decoder both want to know, of the given rows of tiles."""
+        columns = len(step.level.columns)
+        sizes = step.level.boxes[rows[0] * columns : rows[1] * columns, :1:-1].astype(np.int64)  # height, width
+        return {
+            "context": tiling.cut(context, *rows),
+            "sizes": sizes,
+            "step": np.full(len(sizes), step_size(step.step_index(base)), np.float32),
+            "kind": np.array(step.kind, np.int64),
+            "order": self._order(step),
+        }
+
+    def _order(self, step: Pass) -> np.ndarray:
+        return self.tables.order[step.kind].astype(np.int64)
 
     def _finish(
+        self,
+        step: Pass,
+        bases: Sequence[int],
+        picture: np.ndarray,
+        context: np.ndarray,
+        parts: Sequence[PassTokens],
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        if not self.config.network:
+            return picture.clip(0, 255), None
+        filtered = []
+        for base, part, new, old in zip(bases, parts, picture, context, strict=True):
+            received = np.zeros_like(new)
+            if part.counts.any():
+                received = Tiling(step.level).spread(part.counts / np.float32(self.config.tokens))
+            filtered.append(self._filter(new, old, received, step.kind, step_size(step.step_index(base))))
+        finished, ahead = zip(*filtered, strict=True)
+        return _stack(finished), None if ahead[0] is None else _stack(ahead)
+
+    def _filter(
         self, picture: np.ndarray, context: np.ndarray, received: np.ndarray, kind: int, delta: float
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The loop filter in strips that overlap by its reach, so that memory stays bounded."""
+        """Of one picture [3, H, W], in strips that overlap by the reach of the filter, so that memory stays bounded."""
         name = "coarse_filter" if kind in (START, MIDDLE) else "fine_filter"
         pictures = {"picture": picture, "context": context, "received": received}
         this_pass = {"step": np.array([delta], np.float32), "kind": np.array(kind, np.int64)}
         finished = np.empty_like(picture)
         height, width, ahead, done = *picture.shape[1:], None, 0
-        for given, kept in strips(height, width, _STRIP, self.config.reach):
+        for given, kept in strips(height, width, STRIP, self.config.reach):
             out, *more = self._run(name, {k: v[None, :, given] for k, v in pictures.items()} | this_pass)
             part = out[0, :, kept]
             finished[:, done : done + part.shape[1]] = part
@@ -135,6 +209,7 @@ class OnnxCodec:
     # -- sessions ------------------------------------------------------------------------------------------------
 
     def _run(self, part: str, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        part = self._prefix + part
         if part not in self._sessions:
             self._sessions[part] = self._start(part)
         return self._sessions[part].run(None, given)  # pyright: ignore[reportReturnType] - no sparse tensors here
@@ -147,7 +222,7 @@ class OnnxCodec:
         """
         import onnxruntime as ort
 
-        graph = (graph_folder(self.config) / f"{part}.onnx").read_bytes()
+        graph = (graph_folder(self._model.config) / f"{part}.onnx").read_bytes()
         weights = self._model.weights(f"network.{part}.")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors alone
@@ -196,6 +271,19 @@ class Tiling:
         return found
 
 
+def _stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """[3, H, W] each -> [B, 3, H, W], without a copy of a single one."""
+    return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
+
+
+def halve(picture: np.ndarray) -> np.ndarray:
+    """[3, H, W] -> float32 [3, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row and column repeated if odd."""
+    _, h, w = picture.shape
+    even = np.pad(picture, ((0, 0), (0, h % 2), (0, w % 2)), mode="edge")
+    quarters = [even[:, y::2, x::2].astype(np.float32) for y in (0, 1) for x in (0, 1)]
+    return functools.reduce(np.add, quarters) / np.float32(4)
+
+
 # Bicubic weights (a = -0.75) of the four neighbours at a quarter of the way from the second to the third.
 _CUBIC = (-0.10546875, 0.87890625, 0.26171875, -0.03515625)
 
@@ -224,6 +312,36 @@ def _double_rows(wide: np.ndarray) -> np.ndarray:
     found[:, :, 0] = sum(weight * row for weight, row in zip(_CUBIC, near[3::-1], strict=True))
     found[:, :, 1] = sum(weight * row for weight, row in zip(_CUBIC, near[1:], strict=True))
     return found.reshape(channels, 2 * (rows - 4), width)
+
+
+def log_distortion(picture: np.ndarray, target: np.ndarray, *, full: bool) -> float:
+    """What `prow.distortion.log_distortion` does, in numpy: pictures float32 [3, H, W]."""
+    error, lost, total = float(np.square(picture - target).mean(dtype=float)), 0.0, 0.0
+    for weight in SCALES[0 if full else 1 :]:
+        lost, total = lost + weight * _lost_structure(picture, target), total + weight
+        if min(target.shape[1:]) < 2 * WINDOW:
+            break
+        picture, target = (_means(p, (2, 2), (2, 2)) for p in (picture, target))
+    return math.log(error + LEAST) + STRUCTURE * math.log(lost / total + LEAST)
+
+
+def _lost_structure(picture: np.ndarray, target: np.ndarray) -> float:
+    window = [min(WINDOW, side) for side in target.shape[1:]]
+    stride = [max(1, side // 2) for side in window]
+    x, y = picture - 128, target - 128
+    mean_x, mean_y, xy, squares = (_means(z, window, stride) for z in (x, y, x * y, x * x + y * y))
+    both, each = xy - mean_x * mean_y, squares - mean_x * mean_x - mean_y * mean_y
+    return 1 - float(((2 * both + NOISE) / (each + NOISE)).mean(dtype=float))
+
+
+def _means(picture: np.ndarray, window: Sequence[int], stride: Sequence[int]) -> np.ndarray:
+    """Means over windows: [3, H, W] -> [3, places down, places across]."""
+    down, across = (
+        [slice(i, side - size + i + 1, step) for i in range(size)]
+        for side, size, step in zip(picture.shape[1:], window, stride, strict=True)
+    )
+    tall = functools.reduce(np.add, (picture[:, rows] for rows in down))
+    return functools.reduce(np.add, (tall[..., columns] for columns in across)) / np.float32(len(down) * len(across))
 
 
 def to_image(picture: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def choose_prefix(
     total = total + kappa * stops
     numbers = torch.arange(1, len(ends) + 1, device=ends.device)
     total = total.masked_fill(numbers > last[:, None], torch.inf)
-    nothing = (kappa * stop_bits[:, :1]).expand(len(total), 1)
+    nothing = (kappa * stop_bits[:, :1]).expand(total.shape[0], 1)
     return torch.cat([nothing, total], dim=1).argmin(1)
 
 

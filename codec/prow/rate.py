@@ -15,12 +15,10 @@ from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from torch import Tensor
 
-from .codec import Codec, Coded, Wanted
+from .base_codec import BaseCodec, Coded, Pictures, Wanted
 from .config import STEPS
 from .geometry import Pass, every_other, passes
-from .refine import refine
 from .stream import Tokens, read, trim
 
 FINEST, COARSEST = 8, 56  # base steps that an encoder uses: 1 to 4,096 grey levels; tables know little beyond
@@ -49,11 +47,11 @@ EFFORTS = {
     1: Effort(1, 1, 0, 0.3),
     2: Effort(2, 1, 0, 0.3),
     3: Effort(_ALL, 1, 0, 0.3),
-    4: Effort(_ALL, 1, 1, 0.3),
-    5: Effort(_ALL, 4, 3, 0.12),
-    6: Effort(_ALL, 4, 6, 0.0),
-    7: Effort(_ALL, 4, 10, 0.0),
-    8: Effort(_ALL, 4, 20, 0.0),
+    4: Effort(_ALL, 2, 0, 0.3),
+    5: Effort(_ALL, 4, 0, 0.3),
+    6: Effort(_ALL, 4, 3, 0.12),
+    7: Effort(_ALL, 4, 6, 0.0),
+    8: Effort(_ALL, 4, 12, 0.0),
     9: Effort(_ALL, 4, 40, 0.0),
 }
 _PLANS = ((0, True), (0, False), (1, True), (1, False))  # of `geometry.every_other`: phase, lowest
@@ -78,7 +76,7 @@ class Stream:
     exhausted: bool = False
 
 
-def at_quality(codec: Codec, pictures: Sequence[np.ndarray], quality: float) -> list[Stream]:
+def at_quality(codec: BaseCodec, pictures: Sequence[np.ndarray], quality: float) -> list[Stream]:
     """The natural streams of pictures of one size at a quality of 0 (smallest) to 100 (base step 1)."""
     base = round(COARSEST - (COARSEST - FINEST) * quality / 100)
     height, width = pictures[0].shape[:2]
@@ -86,7 +84,7 @@ def at_quality(codec: Codec, pictures: Sequence[np.ndarray], quality: float) -> 
     return [Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens) for coded in found]
 
 
-def at_bytes(codec: Codec, pictures: Sequence[np.ndarray], room: int, effort: int) -> list[Stream]:
+def at_bytes(codec: BaseCodec, pictures: Sequence[np.ndarray], room: int, effort: int) -> list[Stream]:
     """For pictures of one size streams of exactly `room` bytes, or all that the model can say if that is less.
 
     They go through the networks together where their searches allow it.
@@ -112,7 +110,7 @@ def at_bytes(codec: Codec, pictures: Sequence[np.ndarray], room: int, effort: in
 class _Request:
     """What a search wants encoded next."""
 
-    codec: Codec
+    codec: BaseCodec
     wanted: Wanted
     refine: bool = False
 
@@ -121,7 +119,7 @@ class _Request:
 _Search = Generator[_Request, Coded, T]
 
 
-def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[Stream]:
+def _search(codec: BaseCodec, pixels: np.ndarray, room: int, level: int) -> _Search[Stream]:
     """The search for one picture's stream."""
     effort = EFFORTS[level]
     height, width = pixels.shape[:2]
@@ -130,7 +128,7 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[
         spare = round(effort.share * room)
     areas = [step.level.width * step.level.height for step in plan]
     affordable = sum(area * (_SPARSE if area <= _HUGE else _SPARSE_HUGE) <= 8 * room for area in areas)
-    targets: list[Tensor] = []
+    targets: list[Pictures] = []
     for count in sorted({max(1, affordable), len(plan)}):
         targets = codec.targets(pixels, count)
         start = yield from _coarsest_reaching(codec.linear, targets, room, _typical_base(room, width * height))
@@ -141,6 +139,8 @@ def _search(codec: Codec, pixels: np.ndarray, room: int, level: int) -> _Search[
             if best is not None:
                 content, tokens = best.stream.content, best.stream.tokens
                 if effort.rounds:
+                    from .refine import refine  # takes torch, so the codec does
+
                     content, tokens = refine(codec, best.coded, tokens, targets, room, effort.rounds)
                 return Stream(content, tokens)
     coded = yield _Request(codec, Wanted(FINEST, targets), refine=True)
@@ -165,8 +165,8 @@ class _Try:
 class _Hunt:
     """The search for the best of a codec's streams, cut at `room` bytes."""
 
-    codec: Codec
-    targets: list[Tensor]
+    codec: BaseCodec
+    targets: list[Pictures]
     room: int
     spare: int
     tries: int = _ALL
@@ -199,7 +199,13 @@ class _Hunt:
 
 
 def _best_cut(
-    codec: Codec, plan: list[Pass], targets: list[Tensor], room: int, start: int | None, effort: Effort, spare: int
+    codec: BaseCodec,
+    plan: list[Pass],
+    targets: list[Pictures],
+    room: int,
+    start: int | None,
+    effort: Effort,
+    spare: int,
 ) -> _Search[_Try | None]:
     """The cut stream with the least distortion; None if no stream has `room` bytes.
 
@@ -238,13 +244,13 @@ def _guesses(hunt: _Hunt, plan: list[Pass], start: int) -> _Search[list[tuple[in
     return found
 
 
-def _cut(codec: Codec, content: bytes, sent: Tokens, room: int) -> Stream:
+def _cut(codec: BaseCodec, content: bytes, sent: Tokens, room: int) -> Stream:
     content = content[:room]
     received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
     return Stream(content, received)
 
 
-def _coarsest_reaching(codec: Codec, targets: list[Tensor], room: int, guess: float) -> _Search[int | None]:
+def _coarsest_reaching(codec: BaseCodec, targets: list[Pictures], room: int, guess: float) -> _Search[int | None]:
     """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
     low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
     while high - low > 1:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codec import KAPPA, Codec, Coded
+from .base_codec import KAPPA, BaseCodec, Coded
+from .codec import Codec
 from .config import REFINE, step_size
 from .geometry import passes
 from .quantise import quantise
@@ -28,7 +29,7 @@ SMALL = 1 << 16  # px of a level that gets twice the rounds of a large one, sinc
 
 
 def refine(
-    codec: Codec, coded: Coded, received: Tokens, targets: list[Tensor], room: int, rounds: int
+    codec: BaseCodec, coded: Coded, received: Tokens, targets: list[Tensor], room: int, rounds: int
 ) -> tuple[bytes, Tokens]:
     """The stream of an encoder's result, cut at `room` bytes, with better tokens.
 
@@ -40,7 +41,12 @@ def refine(
     Returns:
         A stream of `room` bytes, and what a reader gets of it; its distortion after the last pass that matters
         (`Tokens.depth`) is smaller, or it is the stream that came.
+
+    Raises:
+        TypeError: the codec knows no gradients.
     """
+    if not isinstance(codec, Codec):
+        raise TypeError(f"{type(codec).__name__} came, wanted a codec in torch, which has gradients")
     tokens, last, spoken = coded.tokens, received.depth(), received.depth(MOST)
     best = coded.content[:room], received
     plan = passes(tokens.width, tokens.height, codec.config)

@@ -220,7 +220,9 @@ class LoopFilter(nn.Module):
         """
         h, w = picture.shape[-2:]
         per_image = scale[:, None, None, None]
-        local = F.avg_pool2d(picture, 9, stride=1, padding=4, count_include_pad=False)
+        local = picture  # means over 9 x 9 px, down and across one after the other: a fifth of the time
+        for window, padding in (((9, 1), (4, 0)), ((1, 9), (0, 4))):
+            local = F.avg_pool2d(local, window, stride=1, padding=padding, count_include_pad=False)
         detail = [(picture - local) / per_image, (picture - context) / per_image]
         x = torch.cat([*detail, (local - 128) / 64, received], dim=1)
         x = F.pixel_unshuffle(F.pad(x, (0, w % 2, 0, h % 2), mode="replicate"), 2)

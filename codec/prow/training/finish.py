@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..codec import Codec, Wanted
+from ..base_codec import Wanted
+from ..codec import Codec
 from ..geometry import every_other, passes
 from ..tables import Tables
 from ..tokenizer import Tokenizer

@@ -7,6 +7,8 @@ of the graphs. Graphs of models and shapes that are no more are removed.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,9 +19,40 @@ from torch import Tensor, nn
 from .. import registry
 from ..config import Config
 from ..onnx_codec import folder_name, parts
+from ..quantise import Costs, choose_prefix, keep_prefix, quantise
 from ..tokenizer import LoopFilter, Tokenizer, condition, pixel_scale
 
+PER_TILE = ("target", "context", "sizes", "step", "values", "counts", "exists", "last")  # inputs of the graphs
 GRAPHS = Path(__file__).parents[1] / "graphs"
+
+
+class _Encoder(nn.Module):
+    """`Tokenizer.analyse` and the choice of tokens as in `prow.codec`: counts [B] and values [B, K], int16."""
+
+    def __init__(self, network: Tokenizer) -> None:
+        super().__init__()
+        self.network = network  # so that weights are called as in the model file
+
+    def forward(
+        self,
+        target: Tensor,
+        context: Tensor,
+        sizes: Tensor,
+        step: Tensor,
+        kind: Tensor,
+        order: Tensor,
+        exists: Tensor,
+        prices: Tensor,
+        go: Tensor,
+        stop: Tensor,
+        ends: Tensor,
+        last: Tensor,
+        kappa: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ratios = self.network.analyse(target, context, sizes, step, kind, order)  # type: ignore[arg-type]
+        values, gains = quantise(ratios, Costs(*prices[:, None]), kappa)
+        counts = choose_prefix(gains * exists, ends, go, stop, kappa, last)
+        return counts.to(torch.int16), keep_prefix(values * exists, counts, ends).to(torch.int16)
 
 
 class _Decoder(nn.Module):
@@ -62,11 +95,15 @@ def _prefix_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor
 
 def graph(network: Tokenizer, part: str) -> onnx.ModelProto:
     """One of `prow.onnx_codec.parts` as an ONNX graph whose weights are only named."""
-    config = network.config
-    if part == "decoder":
-        module, given = _Decoder(network), _tiles(config)
-        names = ("values", "counts", "context", "sizes", "step")
-        shapes = {name: {0: torch.export.Dim("tiles")} for name in names} | {"kind": None, "order": None}
+    if part.startswith("linear_"):
+        config = dataclasses.replace(network.config, network=False)
+        return graph(Tokenizer(config).eval(), part.removeprefix("linear_"))
+    if part in ("encoder", "decoder"):
+        module = _Encoder(network) if part == "encoder" else _Decoder(network)
+        inputs = _tiles(network.config)
+        given = tuple(inputs[name] for name in inspect.signature(module.forward).parameters)
+        tiles = {0: torch.export.Dim("tiles")}
+        shapes = {name: tiles if name in PER_TILE else None for name in inspect.signature(module.forward).parameters}
     else:
         module, given = _Filter(network, part), _level()
         size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
@@ -79,11 +116,26 @@ def graph(network: Tokenizer, part: str) -> onnx.ModelProto:
     return _bare(program.model_proto, f"network.{part}.")
 
 
-def _tiles(config: Config) -> tuple[Tensor, ...]:
-    """Inputs of `_Decoder` for three tiles."""
-    k, t = config.coefficients, config.tile
-    context, sizes = torch.full((3, 3, t, t), 128.0), torch.full((3, 2), t)
-    return torch.zeros(3, k), torch.arange(3), context, sizes, torch.ones(3), torch.tensor(1), torch.arange(k)
+def _tiles(config: Config) -> dict[str, Tensor]:
+    """Inputs of `_Encoder` and `_Decoder` for three tiles."""
+    k, t, n = config.coefficients, config.tile, config.tokens
+    return {
+        "target": torch.full((3, 3, t, t), 120.0),
+        "context": torch.full((3, 3, t, t), 128.0),
+        "sizes": torch.full((3, 2), t),
+        "step": torch.ones(3),
+        "kind": torch.tensor(1),
+        "order": torch.arange(k),
+        "values": torch.zeros(3, k),
+        "counts": torch.arange(3),
+        "exists": torch.ones(3, k, dtype=torch.bool),
+        "prices": torch.ones(3, k),
+        "go": torch.ones(1, n),
+        "stop": torch.ones(1, n),
+        "ends": torch.tensor(config.token_dims).cumsum(0),
+        "last": torch.full((3,), n),
+        "kappa": torch.tensor(0.04),
+    }
 
 
 def _level() -> tuple[Tensor, ...]:
