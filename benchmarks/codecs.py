@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image, features
 
 if TYPE_CHECKING:
-    from prow.api import Profile, Style
+    from prow.config import Style
+    from prow.container import Profile
 
 EFFORT = 6  # of prow: it follows gradients, as the others have their slow settings too
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs

@@ -63,6 +63,12 @@ def test_error_tree() -> None:
     assert {error: error.__base__ for error in tree} == tree
 
 
+def test_only_public_names_are_there() -> None:
+    assert set(prow.__all__) <= set(dir(prow))
+    with pytest.raises(AttributeError, match="module 'prow' has no attribute 'shrink'"):
+        prow.shrink  # type: ignore[attr-defined]  # noqa: B018
+
+
 # -- no torch ----------------------------------------------------------------------------------------------------
 
 LIGHT = """

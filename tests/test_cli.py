@@ -353,6 +353,18 @@ def test_a_reader_that_goes_away_is_no_traceback(folder: Path) -> None:
     assert (result.returncode, result.stderr) == (1, b"")
 
 
+def test_a_cut_imports_neither_numpy_nor_pillow(folder: Path) -> None:
+    code = (
+        "import atexit, sys; from prow_cli.main import main; "
+        "atexit.register(lambda: print(*[n for n in ('numpy', 'PIL') if n in sys.modules], file=sys.stderr)); main()"
+    )
+    cut = ("truncate", folder / "photo.prow", folder / "t.prow", "--bytes", 100)
+    for args, wanted in ((cut, b""), (("encode", "--help"), b""), (("info", folder / "t.prow"), b"numpy")):
+        result = process(*args, code=code)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr.splitlines()[-1] == wanted, args
+
+
 def test_a_stdout_that_takes_nothing_is_one_line(folder: Path) -> None:
     code = "import os; os.dup2(os.open(os.devnull, os.O_RDONLY), 1); from prow_cli.main import main; main()"
     for args in (("truncate", folder / "photo.prow", "-", "--bytes", 100), ("info", folder / "photo.prow")):

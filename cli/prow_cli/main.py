@@ -1,7 +1,8 @@
 """`prow encode`, `decode`, `info`, `truncate` and `models`.
 
 Exit code 0: done; 1: bad input, or a file that cannot be read or written; 2: wrong usage. Every failure and every
-remark is one line on stderr. Nothing here imports torch: the library does, where it needs it.
+remark is one line on stderr. Nothing here imports torch: the library does, where it needs it. Pillow and numpy wait
+until a command needs them, too.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
-from PIL import Image
-from PIL.Image import DecompressionBombError
 
 import prow
-from prow import backend, container
-from prow.api import DEFAULT_EFFORT, STYLES, Style
+from prow import container
+from prow.config import DEFAULT_EFFORT, STYLES, Style
 from prow.errors import DamagedError, FormatError, ModelError, ProwError
-from prow.registry import load
 
 from . import output
 from .sizes import Size
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
@@ -99,10 +100,12 @@ def _picture(source: str) -> Path | Image.Image:
     """What prow.encode takes: a path, or the picture that stdin holds."""
     if source != "-":
         return Path(source)
+    from PIL import Image
+
     data = _read(source)
     try:
         return Image.open(io.BytesIO(data))
-    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise click.ClickException(f"standard input is no picture that can be read ({len(data):,} bytes)") from error
 
 
@@ -116,6 +119,8 @@ def _picture_format(out: str) -> str:
     """Name of the Pillow format that the suffix of `out` asks for; PNG for stdout."""
     if out == output.STDOUT:
         return "PNG"
+    from PIL import Image
+
     suffix = Path(out).suffix.lower()
     name = Image.registered_extensions().get(suffix)
     if name is None or name not in Image.SAVE:
@@ -136,6 +141,8 @@ def main() -> None:
 
     "-" as a file name is standard input or standard output.
     """
+    # The matrices are small: more threads of numpy's take a third more CPU time here and save none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @main.command()
@@ -293,6 +300,9 @@ def truncate(source: str, out: str, size: int, force: bool) -> None:
 @click.option("--verbose", is_flag=True, help="Also say what each backend does on this machine, and if nothing, why.")
 def models(verbose: bool) -> None:
     """List the models that are installed."""
+    from prow import backend
+    from prow.registry import load
+
     for one in prow.models():
         mark = "*" if one.is_default else " "
         styles = "faithful, vivid" if one.vivid_sha256 else "faithful"

@@ -6,10 +6,13 @@
 
 Which function? `encode` and `decode` for files, `encode_many` and `decode_many` for many of them; `truncate` to cut one
 to a size and `inspect` to look into one, both without torch; `tokenize` and `detokenize` for the integers in between;
-`models` for what is installed.
+`models` for what is installed. Each imports what it needs when it is first asked for.
 """
 
-from .api import Info, PassInfo, decode, decode_many, detokenize, encode, encode_many, inspect, tokenize, truncate
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .container import truncate
 from .errors import (
     BudgetError,
     DamagedError,
@@ -21,7 +24,11 @@ from .errors import (
     ProwError,
     VersionError,
 )
-from .registry import ModelInfo, models
+
+if TYPE_CHECKING:
+    from .api import decode, decode_many, detokenize, encode, encode_many, tokenize
+    from .inspection import Info, PassInfo, inspect
+    from .registry import ModelInfo, models
 
 __all__ = [
     "BudgetError",
@@ -46,3 +53,21 @@ __all__ = [
     "tokenize",
     "truncate",
 ]
+
+_PLACES = {
+    ".api": ("decode", "decode_many", "detokenize", "encode", "encode_many", "tokenize"),
+    ".inspection": ("Info", "PassInfo", "inspect"),
+    ".registry": ("ModelInfo", "models"),
+}
+_PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """What numpy and more must be imported for (PEP 562)."""
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACE_OF[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

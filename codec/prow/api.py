@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from . import backend, container
-from .config import KIND_NAMES, step_size
-from .container import DEFAULT_MAX_PIXELS
-from .errors import BudgetError, DamagedError, InputError, LimitError, ModelError, ProwError
-from .geometry import passes
+from .config import DEFAULT_EFFORT, STYLES, Style
+from .container import DEFAULT_MAX_PIXELS, Profile
+from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .image import ImageLike, load_rgb
 from .registry import load, load_by_id, vivid_network
 
@@ -28,49 +26,10 @@ if TYPE_CHECKING:
     from .rate import Stream
     from .stream import Tokens
 
-Profile = Literal["file", "bare"]
-Style = Literal["faithful", "vivid"]
-STYLES = get_args(Style)
 DEFAULT_QUALITY = 50
-DEFAULT_EFFORT = 5
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class PassInfo:
-    """One pass of a file: its kind, the level's size in px, tiles, quantiser step, tokens present."""
-
-    kind: str
-    width: int
-    height: int
-    tiles: int
-    step: float
-    tokens: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Info:
-    """What `inspect` finds out about a file.
-
-    `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
-    came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the first symbol is there.
-    """
-
-    version: int
-    profile: str
-    model: str | None
-    model_id: int
-    width: int
-    height: int
-    declared_bytes: int | None
-    present_bytes: int
-    state: str
-    trailing_bytes: int
-    step: float | None
-    tokens_per_pass: tuple[PassInfo, ...] | None
 
 
 def encode(
@@ -212,61 +171,6 @@ def decode_many(
 def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto") -> Image.Image:
     """The picture that tokens stand for; arguments as in `decode`."""
     return _detokenize_alike([tokens], style, device)[0]
-
-
-def inspect(data: ByteString) -> Info:
-    """What a file says about itself, without decoding pixels and without torch.
-
-    Raises:
-        FormatError: not a prow file. An unknown model is no error here.
-    """
-    header, payload, state = container.parse(data)
-    declared = header.file_bytes
-    step, per_pass, name = None, None, None
-    try:
-        model = load_by_id(header.model_id)
-        _check_pixels(header.width, header.height, DEFAULT_MAX_PIXELS)
-    except (ModelError, LimitError):
-        pass
-    else:
-        name = model.config.name
-        step, per_pass = _inspect_stream(payload, header, model)
-    return Info(
-        version=header.version,
-        profile=header.profile,
-        model=name,
-        model_id=header.model_id,
-        width=header.width,
-        height=header.height,
-        declared_bytes=declared,
-        present_bytes=len(data),
-        state=state,
-        trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
-        step=step,
-        tokens_per_pass=per_pass,
-    )
-
-
-def _inspect_stream(payload: ByteString, header, model) -> tuple[float | None, tuple[PassInfo, ...]]:
-    from .stream import read
-
-    tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
-    found = []
-    for step, part in zip(passes(header.width, header.height, model.config), tokens.passes, strict=True):
-        level = step.level
-        size = step_size(step.step_index(tokens.base)) if tokens.base is not None else 0.0
-        count = int(part.counts.sum(dtype=int))
-        found.append(PassInfo(KIND_NAMES[step.kind], level.width, level.height, level.tiles, size, count))
-    return (step_size(tokens.base) if tokens.base is not None else None), tuple(found)
-
-
-def truncate(data: ByteString, n: int) -> ByteString:
-    """The first part of a file as a proper file of at most n bytes. No model needed.
-
-    Raises:
-        FormatError: not a prow file, or a damaged one. BudgetError: n leaves no room for a payload.
-    """
-    return container.truncate(data, n)
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
@@ -421,14 +325,10 @@ def _torch_codec(name: str, device: str) -> Codec:
 
 
 __all__ = [
-    "Info",
-    "PassInfo",
     "decode",
     "decode_many",
     "detokenize",
     "encode",
     "encode_many",
-    "inspect",
     "tokenize",
-    "truncate",
 ]

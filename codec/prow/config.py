@@ -1,10 +1,12 @@
-"""The one place that says how big things are: a frozen config per model, and the passes' grid of quantiser steps."""
+"""The one place that says how big things are: a frozen config per model, and the passes' grid of quantiser steps.
+
+And what callers may choose of an encoder and a decoder."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal, get_args
 
 # Quantiser steps live on a fixed grid so that probability tables can be indexed by them:
 # step(i) = 2 ** ((i - STEP_ORIGIN) / STEPS_PER_OCTAVE), in units of an orthonormal coefficient (grey levels).
@@ -13,6 +15,10 @@ STEPS = 64
 STEPS_PER_OCTAVE = 4
 STEP_ORIGIN = 8
 UNKNOWN_BASE = 40  # what a decoder takes that did not even receive the base step
+
+DEFAULT_EFFORT = 5  # of an encoder, 1 to 9
+Style = Literal["faithful", "vivid"]  # of decoding
+STYLES = get_args(Style)
 
 # Kinds of passes: each has its own order of coefficients and its own tables.
 START, MIDDLE, FULL, REFINE = range(4)

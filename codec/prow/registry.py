@@ -111,9 +111,9 @@ def load_by_id(model_id: int) -> Model:
     Raises:
         ModelError: the id is not installed. Says where to look.
     """
-    for info in models():
-        if info.id == model_id:
-            return load(info.name)
+    for name in _files():
+        if load(name).config.model_id == model_id:
+            return load(name)
     raise ModelError(
         f"the file needs model id {model_id}, installed are {_installed()}; "
         "a newer release of prow may have it (pip install --upgrade prow), or this is no prow file"

@@ -1,0 +1,92 @@
+"""What a file says about itself (`prow.inspect`), without torch, ONNX Runtime and Pillow."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from . import container
+from .config import KIND_NAMES, step_size
+from .errors import ModelError
+from .geometry import passes
+from .registry import Model, load_by_id
+from .stream import read
+
+
+@dataclasses.dataclass(frozen=True)
+class PassInfo:
+    """One pass of a file: its kind, the level's size in px, tiles, quantiser step, tokens present."""
+
+    kind: str
+    width: int
+    height: int
+    tiles: int
+    step: float
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What `inspect` finds out about a file.
+
+    `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
+    came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
+    pixel limit, or (step) not even the first symbol is there.
+    """
+
+    version: int
+    profile: str
+    model: str | None
+    model_id: int
+    width: int
+    height: int
+    declared_bytes: int | None
+    present_bytes: int
+    state: str
+    trailing_bytes: int
+    step: float | None
+    tokens_per_pass: tuple[PassInfo, ...] | None
+
+
+def inspect(data: bytes) -> Info:
+    """What a file says about itself, without decoding pixels and without torch.
+
+    Raises:
+        FormatError: not a prow file. An unknown model is no error here.
+    """
+    header, payload, state = container.parse(data)
+    declared = header.file_bytes
+    step, per_pass, name = None, None, None
+    try:
+        model = load_by_id(header.model_id)
+    except ModelError:
+        model = None
+    if model is not None and header.width * header.height <= container.DEFAULT_MAX_PIXELS:
+        name = model.config.name
+        step, per_pass = _inspect_stream(payload, header, model)
+    return Info(
+        version=header.version,
+        profile=header.profile,
+        model=name,
+        model_id=header.model_id,
+        width=header.width,
+        height=header.height,
+        declared_bytes=declared,
+        present_bytes=len(data),
+        state=state,
+        trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
+        step=step,
+        tokens_per_pass=per_pass,
+    )
+
+
+def _inspect_stream(
+    payload: bytes, header: container.Header, model: Model
+) -> tuple[float | None, tuple[PassInfo, ...]]:
+    tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    found = []
+    for step, part in zip(passes(header.width, header.height, model.config), tokens.passes, strict=True):
+        level = step.level
+        size = step_size(step.step_index(tokens.base)) if tokens.base is not None else 0.0
+        count = int(part.counts.sum(dtype=int))
+        found.append(PassInfo(KIND_NAMES[step.kind], level.width, level.height, level.tiles, size, count))
+    return (step_size(tokens.base) if tokens.base is not None else None), tuple(found)
