@@ -53,7 +53,7 @@ class Job:
             return ["-m", "benchmarks.speed_child", self.as_json(keep=True)]
         files = [str(self.source)] + ([] if self.operation == "info" else [str(self.out), "--force"])
         options = [str(part) for name, value in self.options.items() for part in (f"--{name}", value)]
-        return ["-m", "prow_cli.main", self.operation, *files, *options]
+        return ["-c", "from prow_cli.main import main; main()", self.operation, *files, *options]
 
     def environment(self) -> dict[str, str]:
         """-> the variables that its process sees: threads, backend, no GPU unless the backend is one for GPUs."""
@@ -62,6 +62,7 @@ class Job:
         # Refining needs gradients, which Triton does not give here: an encoder on a GPU has to be free to mix both.
         forced = "" if on_gpu and self.operation == "encode" else self.backend
         found = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PROW_BACKEND": forced}
+        found.pop("PYTHONDONTWRITEBYTECODE", None)  # of an installed package the code is compiled already
         found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [*folders, os.environ.get("PYTHONPATH")])))
         return found if on_gpu else {**found, "CUDA_VISIBLE_DEVICES": ""}
 

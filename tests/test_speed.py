@@ -175,11 +175,13 @@ def test_peak_memory_is_that_of_the_process_alone() -> None:
 def test_processes_see_their_threads_and_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROW_BACKEND", "torch")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     found = {}
     for backend, operation in (("onnx", "decode"), ("", "info"), ("triton", "decode"), ("triton", "encode")):
         job = Job("prow", operation, backend, 2, Path("a"), Path("b"))
         environment = job.environment()
         assert environment["OMP_NUM_THREADS"] == "2" and environment["PATH"]
+        assert "PYTHONDONTWRITEBYTECODE" not in environment
         found[backend, operation] = environment["PROW_BACKEND"], environment["CUDA_VISIBLE_DEVICES"]
     assert found == {
         ("onnx", "decode"): ("onnx", ""),
