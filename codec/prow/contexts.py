@@ -20,6 +20,7 @@ from .tables import NEIGHBOURS, TILE_BINS, Tables
 GROUP = 16  # ranks of a token that are coded on the same knowledge
 CAP = 4  # magnitudes count up to this
 _BATCH = 1 << 14  # integers whose surroundings are gathered at once
+_ROWS = 100  # of a matrix product at once
 # Neighbours of a coefficient: offsets in channel, row and column, and their weights.
 _NEIGHBOURS = (
     ((0, -1, 0), 2),
@@ -132,7 +133,7 @@ class PassContext:
         self.position: np.ndarray | None = None
         if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables, below.step if below else None)
-            self.position = inputs @ tables.weights[0][: inputs.shape[1]] + tables.weights[1]
+            self.position = _product(inputs, tables.weights[0][: inputs.shape[1]]) + tables.weights[1]
 
     def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
         """Table classes of integers of one group, given as rank and tile of each."""
@@ -143,7 +144,7 @@ class PassContext:
         for i in range(0, len(rank), _BATCH):
             part = slice(i, i + _BATCH)
             context = self.context_inputs(rank[part], tile[part])
-            first = context @ self.tables.weights[0][-context.shape[1] :] + self.position[rank[part]]
+            first = _product(context, self.tables.weights[0][-context.shape[1] :]) + self.position[rank[part]]
             shift[part] = rest_of_network(first, self.tables)
         return np.clip(own + shift, 0, len(self.tables.bank) - 1)
 
@@ -196,8 +197,16 @@ def rest_of_network(first: np.ndarray, tables: Tables) -> np.ndarray:
     """Shifts [n], int64, from the sums of the first layer [n, H]: all numbers are integers, in float64."""
     _, _, w2, b2, w3, b3 = tables.weights
     hidden = np.clip(np.floor(first / 2**6), 0, 2**15 - 1)
-    hidden = np.clip(np.floor((hidden @ w2 + b2) / 2**12), 0, 2**15 - 1)
-    return np.floor((hidden @ w3 + b3 + 2**17) / 2**18).astype(np.int64)
+    hidden = np.clip(np.floor((_product(hidden, w2) + b2) / 2**12), 0, 2**15 - 1)
+    return np.floor((_product(hidden, w3) + b3 + 2**17) / 2**18).astype(np.int64)
+
+
+def _product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """rows [n, K] @ weights, in pieces for which BLAS wakes no threads: these gain nothing here, and where other work
+    keeps the cores busy everything waits for them (several times as long)."""
+    whole = len(rows) // _ROWS * _ROWS
+    pieces = np.matmul(rows[:whole].reshape(-1, _ROWS, rows.shape[1]), weights)
+    return np.concatenate([pieces.reshape(whole, *weights.shape[1:]), rows[whole:] @ weights])
 
 
 def _around(step: Pass) -> np.ndarray:
