@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from prow.training.export import export
 from prow.training.loop import run_passes
 from prow.training.statistics import Statistics
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where kernels run
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, by whoever: its kernels then run on the CPU
 TOY = CONFIGS["toy"]
 SHIFTS = ("flag_around", "flag_own")  # the flags' context tables
 Draw = Callable[..., np.ndarray]

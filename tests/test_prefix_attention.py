@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import DEVICE
 from torch import Tensor
 
 from prow_kernels import (
@@ -20,9 +23,6 @@ from prow_kernels import (
     prefix_attention_triton,
 )
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: the kernel then runs on the CPU
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton for this system")
 
 # (B, P, N, H, D, counts)
@@ -37,6 +37,7 @@ CASES = {
     "two_blocks_of_queries": (2, 70, 3, 1, 8, [2, 0]),
     "wide_heads": (2, 33, 20, 1, 130, [20, 17]),
     "no_slots": (2, 4, 0, 1, 8, [0, 0]),
+    "many_tiles": (4097, 1, 3, 1, 4, [i % 4 for i in range(4097)]),
 }
 PATHS = [
     prefix_attention_naive,
@@ -209,3 +210,35 @@ def test_cpu_call_imports_no_triton() -> None:
     )
     env = {**os.environ, "TRITON_INTERPRET": "0", "PROW_BACKEND": "", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
+
+
+COMPILE = """
+import json, sys, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from prow_kernels import _prefix_attention_triton as op
+kernel, found = op._prefix_attention_kernel, {}
+for patches, slots, dim in ((16, 10, 32), (70, 100, 130), (64, 32, 256)):
+    blocks = dict(zip(("BLOCK_P", "BLOCK_N", "BLOCK_D"), op.block_sizes(patches, slots, dim)))
+    for dtype in ("fp32", "fp16", "bf16"):
+        pointers = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "o_ptr"), f"*{dtype}") | {"counts_ptr": "*i64"}
+        types = {"scale_log2": "fp32"} | pointers | dict.fromkeys(blocks, "constexpr")
+        signature = {name: types.get(name, "i32") for name in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=blocks)
+        done = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options={"num_stages": 1})
+        found[f"{dtype} {dim}"] = [len(done.asm["cubin"]), done.metadata.shared]
+print(json.dumps(found))
+"""
+
+
+@needs_triton
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_kernel_compiles_without_a_gpu(architecture: int, tmp_path: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILE, str(architecture)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == 9
+    assert all(size > 1000 and shared <= 48 << 10 for size, shared in found.values()), found
