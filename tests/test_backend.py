@@ -17,6 +17,7 @@ from conftest import draw_picture
 from PIL import Image
 
 import prow
+import prow_kernels
 from prow import api, backend, registry
 from prow.errors import InputError
 from prow_cli.main import main
@@ -134,6 +135,9 @@ def test_models_says_which_backend_does_what(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(backend, "gpu_in_sight", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(prow_kernels, "triton_failure", lambda: "RuntimeError: no")
+    assert backend.explain(config)["triton"] == "nothing: it fails, so torch takes over (RuntimeError: no)"
+    monkeypatch.setattr(prow_kernels, "triton_failure", lambda: "")
     assert backend.explain(config) == {
         "onnx": "nothing: a GPU is in sight, which it cannot use",
         "torch": "encodes and decodes, on the GPU",

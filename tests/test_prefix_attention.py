@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from prow_kernels import (
     prefix_attention_naive,
     prefix_attention_torch,
     prefix_attention_triton,
+    triton_failure,
 )
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton for this system")
@@ -199,6 +201,44 @@ def test_impossible_override_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "triton" else real(name, *a))
     with pytest.raises(BackendError, match="triton is not installed"):
         prefix_attention(q, k, v, counts)
+
+
+@needs_triton
+def test_trying_the_kernel_says_how_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("prow_kernels.prefix_attention")
+    assert triton_failure(DEVICE) == ""
+    monkeypatch.setattr(module, "prefix_attention_triton", lambda q, *_: q * 2)
+    assert triton_failure(DEVICE) == "it computes something else"
+    monkeypatch.setattr(module, "prefix_attention_triton", lambda *_: 1 // 0)
+    assert triton_failure(DEVICE).startswith("ZeroDivisionError: ")
+
+
+def test_a_failing_kernel_falls_back_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("prow_kernels.prefix_attention")
+    args, tries = draw("odd"), []
+
+    def fail(*_: Tensor) -> Tensor:
+        tries.append(1)
+        raise RuntimeError("ptxas\n died")
+
+    monkeypatch.setattr(module, "prefix_attention_triton", fail)
+    monkeypatch.setattr(module, "_why_not_triton", lambda *_: "")
+    monkeypatch.setattr(module, "_failure", "")
+    monkeypatch.setenv("PROW_BACKEND", "triton")
+    with pytest.raises(BackendError, match="kernel of prefix_attention failed: RuntimeError: ptxas died"):
+        prefix_attention(*args)
+    monkeypatch.setenv("PROW_BACKEND", "")
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    with pytest.warns(RuntimeWarning, match="failed, torch takes over: RuntimeError: ptxas died"):
+        found = prefix_attention(*args)
+    assert_close("torch", prefix_attention_naive(*args), found, 1e-6)
+    assert len(tries) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prefix_attention(*args)  # without a second warning
+    assert len(tries) == 2
+    with pytest.raises(ValueError, match="counts has shape"):
+        prefix_attention(*args[:3], args[3][:1])
 
 
 def test_cpu_call_imports_no_triton() -> None:

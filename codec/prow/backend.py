@@ -50,12 +50,15 @@ def choose(config: Config, device: str) -> Literal["onnx", "torch"]:
 
 
 def explain(config: Config) -> dict[str, str]:
-    """For each backend what it does with files of a model on this machine, or why it does nothing. Imports torch.
+    """For each backend what it does with files of a model on this machine, or why it does nothing. Imports torch, and
+    tries the kernel.
 
     Raises:
         InputError: as `choose`.
     """
     import torch
+
+    from prow_kernels import triton_failure
 
     name, on_gpu = wanted(), torch.cuda.is_available()
     device = "the GPU" if on_gpu else "the CPU"
@@ -70,6 +73,8 @@ def explain(config: Config) -> dict[str, str]:
         why_not = why_not or "it is not installed (pip install 'prow[gpu]')"
     if not on_gpu:
         why_not = why_not or "torch finds no GPU"
+    if not why_not and (failure := triton_failure()):
+        why_not = f"it fails, so torch takes over ({failure})"
     if why_not:
         found["triton"] = f"nothing: {why_not}"
         if name == "triton":

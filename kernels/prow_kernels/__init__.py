@@ -10,6 +10,7 @@ from prow_kernels.prefix_attention import (
     prefix_attention_naive,
     prefix_attention_torch,
     prefix_attention_triton,
+    triton_failure,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "prefix_attention_naive",
     "prefix_attention_torch",
     "prefix_attention_triton",
+    "triton_failure",
 ]

@@ -11,7 +11,8 @@ tokens and to nothing else. A tile without tokens gets zeros. The scale is 1 / s
 `prefix_attention` is the entry that models call. It takes Triton for CUDA tensors when Triton is
 installed and no gradient is needed, and torch otherwise. `PROW_BACKEND=torch|triton` overrides this, but
 for gradients, which the kernel does not have (an encoder that refines its tokens needs them); an override
-that cannot be followed is a `BackendError`. `PROW_BACKEND=onnx` is about whole decoders, which
+that cannot be followed is a `BackendError`. Without an override, a kernel that fails is not tried again: a
+RuntimeWarning says why, once, and torch takes over. `PROW_BACKEND=onnx` is about whole decoders, which
 then run without this package; where torch runs all the same, the op chooses as without an override.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 
 import torch
 from torch import Tensor
@@ -26,6 +28,8 @@ from torch.nn import functional as F
 
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TRITON_MAX_DIM = 256  # wider heads do not fit into the shared memory of every GPU
+
+_failure = ""  # how the Triton kernel failed in this process; empty if it did not
 
 
 class BackendError(RuntimeError):
@@ -39,8 +43,39 @@ def prefix_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor:
     and BackendError if PROW_BACKEND names a backend that is unknown or cannot run this call.
     """
     if _choose_backend(q, k, v) == "triton":
-        return prefix_attention_triton(q, k, v, counts)
+        try:
+            return prefix_attention_triton(q, k, v, counts)
+        except Exception as error:  # of the compiler, the driver or the GPU: they share no base
+            _check(q, k, v, counts)  # raises again if the arguments were at fault
+            _give_up(error)
     return prefix_attention_torch(q, k, v, counts)
+
+
+def triton_failure(device: str = "cuda") -> str:
+    """How the kernel fails on a device when it is tried there on one token; empty if it runs."""
+    x, one = (torch.ones(shape, device=device, dtype=t) for shape, t in (((1, 1, 1, 16), None), (1, torch.int64)))
+    try:
+        found = prefix_attention_triton(x, x, x, one)
+        right = bool((found == 1).all())  # waits for the kernel
+    except Exception as error:
+        return _in_words(error)
+    return "" if right else "it computes something else"
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _give_up(error: Exception) -> None:
+    """Say that the kernel failed and take torch from now on; with PROW_BACKEND=triton raise BackendError."""
+    global _failure
+    if isinstance(error, BackendError):
+        raise error
+    what = _in_words(error)
+    if os.environ.get("PROW_BACKEND") == "triton":
+        raise BackendError(f"the Triton kernel of prefix_attention failed: {what}") from error
+    _failure = what
+    warnings.warn(f"the Triton kernel of prefix_attention failed, torch takes over: {what}", RuntimeWarning, 3)
 
 
 def prefix_attention_naive(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor:
@@ -107,7 +142,7 @@ def _choose_backend(q: Tensor, k: Tensor, v: Tensor) -> str:
         raise BackendError(f"PROW_BACKEND is {wanted!r}, but the backends are 'torch' and 'triton'")
     if wanted == "torch" or (not wanted and not q.is_cuda) or _needs_gradient(q, k, v):
         return "torch"
-    why_not = _why_not_triton(q, k, v)
+    why_not = _why_not_triton(q, k, v) or ("" if wanted else _failure)
     if wanted and why_not:
         raise BackendError(f"PROW_BACKEND is 'triton', but prefix_attention cannot run on it: {why_not}")
     return "torch" if why_not else "triton"
