@@ -74,17 +74,19 @@ def draw() -> Draw:
 
 def zero_heads(network: Tokenizer) -> tuple[Tensor, ...]:
     """What is zero in a new network."""
-    coarse, fine = network.coarse_filter, network.fine_filter
-    assert coarse.leave_ahead is not None
+    coarse, fine, light = network.coarse_filter, network.fine_filter, network.light_filter
+    assert coarse.leave_ahead is not None and light.leave_ahead is not None
     filters = (coarse.leave.weight, coarse.leave_ahead.weight, fine.leave.weight)
-    return network.encoder.head, network.decoder.head.weight, *filters
+    light_heads = (light.leave.weight, light.leave_ahead.weight)
+    return network.encoder.head, network.decoder.head.weight, *filters, *light_heads
 
 
 def awaken(network: Tokenizer, seed: int = 1) -> Tokenizer:
     """Small random numbers where a new network has zeros, so that all its parts have an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        layers = [layer.weight for f in (network.coarse_filter, network.fine_filter) for layer in f.layers]
+        filters = network.coarse_filter, network.fine_filter, network.light_filter
+        layers = [layer.weight for f in filters for layer in f.layers]
         for head in (*zero_heads(network), *layers):
             head.copy_(torch.randn(head.shape, generator=generator) * 0.02)
     return network

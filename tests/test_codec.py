@@ -127,7 +127,9 @@ def test_slopes_are_worth_it(codec: Codec) -> None:
 def test_what_an_encoder_knows_changes_no_picture(codec: Codec) -> None:
     """A decoder that goes on from an encoder's pictures leaves out the same filters as one that starts anew."""
     coded = codec.encode(draw_picture(640, 480), 56)
-    assert len(coded.contexts) > 1 and coded.tokens.unfiltered(codec.config) > 1  # with tokens at coarse levels alone
+    assert (
+        len(coded.contexts) > 1 and coded.tokens.filter_depths(codec.config)[0] > 1
+    )  # with tokens at coarse levels alone
     for size in (4, 20, 40, len(coded.content)):
         tokens = read(codec, coded.content[:size], 640, 480)
         torch.testing.assert_close(codec.decode(tokens, after=coded), codec.decode(tokens), rtol=0, atol=1e-2)
@@ -308,3 +310,25 @@ def test_any_size_through_the_api(size: tuple[int, int], draw: Draw) -> None:
 def test_the_toy_model_stands_alone(toy_model: Model) -> None:
     assert [(m.id, m.name, m.is_default) for m in prow.models()] == [(120, "toy", True)]
     assert prow.models()[0].weights_bytes == len(toy_model.content)
+
+
+def test_levels_with_little_to_say_have_the_light_filter(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last token alone, and by how many px there are for each integer that is not 0."""
+    coded = codec.encode(draw_picture(640, 480), 50, room=60)
+    tokens = read(codec, coded.content[:60], 640, 480)
+    plan = passes(640, 480, codec.config)
+    known = sum(np.count_nonzero(part.values) for part in tokens.passes)
+    last = max(i for i, part in enumerate(tokens.passes) if part.counts.any())
+    light, full = tokens.filter_depths(codec.config)
+    behind = [step for step in plan[last + 1 :] if step.kind == MIDDLE]
+    per_integer = {step.depth: step.level.width * step.level.height / known for step in behind}
+    assert [d for d, px in per_integer.items() if 25 < px <= 200] == list(range(full - 1, max(light, 1) - 1, -1)) != []
+    used = []
+    finish = codec.network.finish
+    monkeypatch.setattr(codec.network, "finish", lambda *a, light: used.append(light) or finish(*a, light=light))
+    codec.decode(tokens)
+    assert used == [False] * sum(step.depth >= full for step in plan if step.kind != REFINE) + [True] * (
+        full - max(light, 1)
+    )
+    whole = codec.encode(draw_picture(640, 480), 30).tokens
+    assert whole.passes[plan[0].depth].counts.any() and whole.filter_depths(codec.config) == (0, 0)

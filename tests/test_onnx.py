@@ -93,7 +93,8 @@ def test_few_tokens_in_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Levels that are not worth their filters are only made larger, by both."""
     tokens = prow.tokenize(draw_picture(500, 400), bytes=40, effort=1)
     config = registry.load("prow-small").config
-    assert 0 < tokens.unfiltered(config) < len(levels(500, 400, config.tile))
+    light, full = tokens.filter_depths(config)
+    assert 0 < light < full < len(levels(500, 400, config.tile))
     pictures = []
     for name in ("torch", "onnx"):
         monkeypatch.setenv("PROW_BACKEND", name)

@@ -233,8 +233,8 @@ def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:
 
 def _alike(batch: list[Tokens]) -> Iterator[list[int]]:
     """Places of pictures that can be decoded together (`Codec.decode_many`), not too many for one go."""
-    unfiltered = [tokens.unfiltered(load_by_id(tokens.model_id).config) for tokens in batch]
-    keys = [(t.model_id, t.width, t.height, n) for t, n in zip(batch, unfiltered, strict=True)]
+    depths = [tokens.filter_depths(load_by_id(tokens.model_id).config) for tokens in batch]
+    keys = [(t.model_id, t.width, t.height, d) for t, d in zip(batch, depths, strict=True)]
     return _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS)
 
 

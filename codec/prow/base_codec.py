@@ -197,7 +197,7 @@ class BaseCodec(ABC):
         """
         plan = passes(tokens.width, tokens.height, self.config)
         base = tokens.base if tokens.base is not None else UNKNOWN_BASE
-        picture, ahead, first, small = self._blank(plan[0].level), None, 0, tokens.unfiltered(self.config)
+        picture, ahead, first, depths = self._blank(plan[0].level), None, 0, tokens.filter_depths(self.config)
         if after is not None:
             first = _same_passes(tokens, after)
             first = first if last is None else min(first, last)
@@ -208,24 +208,24 @@ class BaseCodec(ABC):
             if index == last:
                 picture = self._join(step, [base], [part], context) if part.counts.any() else context
                 return picture[0].clip(0, 255)
-            picture, ahead = self._paint(step, [base], [part], context, small)
+            picture, ahead = self._paint(step, [base], [part], context, depths)
         return picture[0]
 
     def decode_many(self, batch: Sequence[Tokens]) -> list[Pictures]:
         """Tokens of pictures of one size -> pictures [3, H, W], 0 to 255; they go through each pass together.
 
-        All need the same number of levels without filter (`Tokens.unfiltered`) too.
+        All need filters at the same depths (`Tokens.filter_depths`) too.
         """
-        (alike, *others) = {(tokens.width, tokens.height, tokens.unfiltered(self.config)) for tokens in batch}
+        (alike, *others) = {(tokens.width, tokens.height, tokens.filter_depths(self.config)) for tokens in batch}
         if others:
-            raise ValueError(f"pictures of {alike} and {others[0]} came, wanted one width, height and unfiltered")
-        width, height, small = alike
+            raise ValueError(f"pictures of {alike} and {others[0]} came, wanted one width, height and filter_depths")
+        width, height, depths = alike
         plan = passes(width, height, self.config)
         bases = [UNKNOWN_BASE if tokens.base is None else tokens.base for tokens in batch]
         picture, ahead = self._blank(plan[0].level, len(batch)), None
         for index, step in enumerate(plan):
             context = self._context(picture, ahead, step.level)
-            picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context, small)
+            picture, ahead = self._paint(step, bases, [tokens.passes[index] for tokens in batch], context, depths)
         return list(picture)
 
     def distortion(self, tokens: Tokens, targets: list[Pictures], last: int, after: Coded | None = None) -> float:
@@ -238,15 +238,20 @@ class BaseCodec(ABC):
         return self._log_distortion(picture[None], targets[last], full)
 
     def _paint(
-        self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Pictures, unfiltered: int = 0
+        self,
+        step: Pass,
+        bases: Sequence[int],
+        parts: Sequence[PassTokens],
+        context: Pictures,
+        depths: tuple[int, int] = (0, 0),
     ) -> tuple[Pictures, Pictures | None]:
         """What a pass makes of its tokens and the pictures so far: [B, 3, H, W], and what to add when they are doubled.
 
-        Without tokens the loop filter runs alone, and not even that on the last level and on the `unfiltered` finest
-        ones: it has nothing to say there that is worth its time.
+        Without tokens the loop filter runs alone, and not even that on the last level and on those above the first of
+        these `Tokens.filter_depths`: it has nothing to say there that is worth its time.
         """
         some = [i for i, part in enumerate(parts) if part.counts.any()]
-        if step.kind in (FULL, REFINE) or step.depth < unfiltered:
+        if step.kind in (FULL, REFINE) or step.depth < depths[0]:
             if not some:
                 return context, None
             if len(some) < len(parts):
@@ -256,7 +261,7 @@ class BaseCodec(ABC):
         if some:
             joined = self._join(step, [bases[i] for i in some], [parts[i] for i in some], _at(context, some))
             picture = self._replaced(context, some, joined)
-        return self._finish(step, bases, picture, context, parts)
+        return self._finish(step, bases, picture, context, parts, light=step.depth < depths[1])
 
     def _replaced(self, pictures: Pictures, places: list[int], better: Pictures) -> Pictures:
         """Pictures of which those at some places are others."""
@@ -311,7 +316,14 @@ class BaseCodec(ABC):
 
     @abstractmethod
     def _finish(
-        self, step: Pass, bases: Sequence[int], picture: Pictures, context: Pictures, parts: Sequence[PassTokens]
+        self,
+        step: Pass,
+        bases: Sequence[int],
+        picture: Pictures,
+        context: Pictures,
+        parts: Sequence[PassTokens],
+        *,
+        light: bool,
     ) -> tuple[Pictures, Pictures | None]:
         """The loop filter: pictures as a reader sees them, and what to add when they are doubled, if anything.
 
@@ -334,7 +346,7 @@ def _at(pictures: Pictures, places: list[int]) -> Pictures:
 
 def _same_passes(tokens: Tokens, coded: Coded) -> int:
     """How many of the passes that an encoder ran, less the last, have these tokens too; at most as many as stand before
-    the last one with tokens, since behind it a decoder may leave out filters (`Tokens.unfiltered`)."""
+    the last one with tokens, since behind it a decoder may leave out filters (`Tokens.filter_depths`)."""
     spoken = [index for index, part in enumerate(tokens.passes) if part.counts.any()]
     limit, same = min(len(coded.contexts) - 1, spoken[-1]) if spoken else 0, 0
     for a, b in zip(tokens.passes[:limit], coded.tokens.passes, strict=False):

@@ -100,14 +100,21 @@ class Codec(BaseCodec):
 
     @torch.inference_mode()
     def _finish(
-        self, step: Pass, bases: Sequence[int], picture: Tensor, context: Tensor, parts: Sequence[PassTokens]
+        self,
+        step: Pass,
+        bases: Sequence[int],
+        picture: Tensor,
+        context: Tensor,
+        parts: Sequence[PassTokens],
+        *,
+        light: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """In strips that overlap by the reach of the filter, so that memory stays bounded."""
         finished, ahead, delta, received = [], [], self._steps(step, bases), self._received(step, parts)
         height, width = picture.shape[-2:]
         for given, kept in strips(height, width, STRIP, self.config.reach):
             part, before, share = (t[..., given, :] for t in (picture, context, received))
-            out, more = self.network.finish(part, before, share, delta, step.kind)
+            out, more = self.network.finish(part, before, share, delta, step.kind, light=light)
             finished.append(out[..., kept, :])
             if more is not None:
                 ahead.append(more[..., 2 * kept.start : 2 * kept.stop, :])

@@ -59,9 +59,13 @@ class Config:
     coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1, 1, 2, 4, 1, 2, 1)
     fine_width: int = 64
     fine_dilations: tuple[int, ...] = (1, 2, 4, 1)
+    # That of coarse levels of which a file says next to nothing (`Tokens.filter_depths`).
+    light_width: int = 48
+    light_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)
 
     def __post_init__(self) -> None:
-        sizes = (self.tile, self.patch, self.width, self.heads, self.coarse_width, self.fine_width)
+        filters = (self.coarse_width, self.fine_width, self.light_width)
+        sizes = (self.tile, self.patch, self.width, self.heads, *filters)
         if min(sizes) < 1 or not 1 <= self.model_id <= 255:
             raise ValueError(f"config {self.name} has a size below 1 or model id {self.model_id}, wanted 1 to 255")
         if sum(self.token_dims) != self.coefficients:
@@ -83,7 +87,8 @@ class Config:
     @property
     def reach(self) -> int:
         """How many px away the loop filters can see; even. 0 without a network."""
-        return max(filter_reach(self.coarse_dilations), filter_reach(self.fine_dilations)) if self.network else 0
+        filters = (self.coarse_dilations, self.fine_dilations, self.light_dilations)
+        return max(map(filter_reach, filters)) if self.network else 0
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -124,5 +129,7 @@ CONFIGS = {
         coarse_dilations=(1, 2),
         fine_width=8,
         fine_dilations=(1, 2),
+        light_width=6,
+        light_dilations=(1,),
     ),
 }

@@ -2,8 +2,9 @@
 
 The networks are graphs in the package, without weights, which `python -m prow.training.onnx_export` writes from the
 torch modules: `encoder` is `Tokenizer.analyse` and the choice of tokens, `decoder` is `Tokenizer.synthesise`,
-`coarse_filter` and `fine_filter` are `Tokenizer.finish`; `linear_` are those of the anchor alone. Weights come from the
-model file alone, so a model that was trained again needs no new graphs as long as its networks have the same shape.
+`coarse_filter`, `fine_filter` and `light_filter` are `Tokenizer.finish`; `linear_` are those of the anchor alone.
+Weights come from the model file alone, so a model that was trained again needs no new graphs as long as its networks
+have the same shape.
 The steps between networks are numpy here, torch in `prow.codec`, `prow.tiling` and `prow.distortion`; tests compare
 the two.
 """
@@ -49,7 +50,8 @@ _ELSEWHERE = (
 def parts(config: Config) -> tuple[str, ...]:
     """The graphs of a model; the weights of graph X are named network.X.something."""
     both = ("encoder", "decoder")
-    return (*both, "coarse_filter", "fine_filter", *(f"linear_{part}" for part in both)) if config.network else both
+    filters = ("coarse_filter", "fine_filter", "light_filter")
+    return (*both, *filters, *(f"linear_{part}" for part in both)) if config.network else both
 
 
 def folder_name(config: Config) -> str:
@@ -173,23 +175,26 @@ class OnnxCodec(BaseCodec):
         picture: np.ndarray,
         context: np.ndarray,
         parts: Sequence[PassTokens],
+        *,
+        light: bool,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not self.config.network:
             return picture.clip(0, 255), None
-        filtered = []
+        filtered, name = [], "fine_filter"
+        if step.kind in (START, MIDDLE):
+            name = "light_filter" if light else "coarse_filter"
         for base, part, new, old in zip(bases, parts, picture, context, strict=True):
             received = np.zeros_like(new)
             if part.counts.any():
                 received = Tiling(step.level).spread(part.counts / np.float32(self.config.tokens))
-            filtered.append(self._filter(new, old, received, step.kind, step_size(step.step_index(base))))
+            filtered.append(self._filter(name, new, old, received, step.kind, step_size(step.step_index(base))))
         finished, ahead = zip(*filtered, strict=True)
         return _stack(finished), None if ahead[0] is None else _stack(ahead)
 
     def _filter(
-        self, picture: np.ndarray, context: np.ndarray, received: np.ndarray, kind: int, delta: float
+        self, name: str, picture: np.ndarray, context: np.ndarray, received: np.ndarray, kind: int, delta: float
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of one picture [3, H, W], in strips that overlap by the reach of the filter, so that memory stays bounded."""
-        name = "coarse_filter" if kind in (START, MIDDLE) else "fine_filter"
         pictures = {"picture": picture, "context": context, "received": received}
         this_pass = {"step": np.array([delta], np.float32), "kind": np.array(kind, np.int64)}
         finished = np.empty_like(picture)

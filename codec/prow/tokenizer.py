@@ -237,7 +237,7 @@ class LoopFilter(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """One network for every pass: anchor, encoder, decoder and loop filter."""
+    """One network for every pass: anchor, encoder, decoder and loop filters."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -248,6 +248,7 @@ class Tokenizer(nn.Module):
             self.decoder = Decoder(config)
             self.coarse_filter = LoopFilter(config.coarse_width, config.coarse_dilations, ahead=True)
             self.fine_filter = LoopFilter(config.fine_width, config.fine_dilations, ahead=False)
+            self.light_filter = LoopFilter(config.light_width, config.light_dilations, ahead=True)
         self.bf16 = False  # run the network, never the anchor, in bfloat16
 
     def _autocast(self, *, convolutions: bool = False) -> torch.autocast:
@@ -294,13 +295,17 @@ class Tokenizer(nn.Module):
             return anchored + self.decoder(values, counts, anchored, context, cond, scale, order)
 
     def finish(
-        self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int
+        self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int, *, light: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """The loop filter: pictures [B, 3, H, W] and per-image step [B] -> the level as a reader sees it, 0 to 255, and
-        what to add to it when it is doubled (see `LoopFilter.forward`; None for nothing)."""
+        what to add to it when it is doubled (see `LoopFilter.forward`; None for nothing).
+
+        With `light`, which coarse levels alone may be, the light filter in place of the coarse one.
+        """
         ahead = None
         if self.config.network:
-            loop_filter = self.coarse_filter if kind in (START, MIDDLE) else self.fine_filter
+            coarse = self.light_filter if light else self.coarse_filter
+            loop_filter = coarse if kind in (START, MIDDLE) else self.fine_filter
             with self._autocast(convolutions=True):
                 picture, ahead = loop_filter(picture, context, received, pixel_scale(step), condition(step, kind))
         return picture.clamp(0, 255), ahead

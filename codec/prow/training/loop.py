@@ -114,12 +114,31 @@ def _run_filter(
     model: Tokenizer, step: Pass, target: Tensor, context: Tensor, following: Tensor | None, grid: Tensor
 ) -> Result:
     """The loop filter alone, in a pass without tokens."""
-    delta = step_tensor(grid)
-    picture, ahead = model.finish(context, context, torch.zeros_like(context), delta, step.kind)
+    loss, picture, ahead = filter_loss(model, step.kind, target, context, following, step_tensor(grid))
+    error = (picture - target).square().mean((1, 2, 3)).detach()
+    return Result(step, error, torch.zeros_like(error), loss, picture, ahead)
+
+
+def filter_loss(
+    model: Tokenizer,
+    kind: int,
+    target: Tensor,
+    context: Tensor,
+    following: Tensor | None,
+    delta: Tensor,
+    *,
+    light: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The loop filter of a level without tokens: loss (a scalar), picture, and what to add to it when it is doubled.
+
+    Args:
+        target, context: [B, 3, H, W] of the level. following: target of the next one. delta: quantiser steps [B].
+        light: the light filter.
+    """
+    picture, ahead = model.finish(context, context, torch.zeros_like(context), delta, kind, light=light)
     error = (picture - target).square().mean((1, 2, 3))
     loss = (error / (error.detach() + 0.05 * delta.square())).mean() + _missed(picture, ahead, following, delta)
-    loss = loss + STRUCTURE * lost_structure(picture, target).mean()
-    return Result(step, error.detach(), torch.zeros_like(error), loss, picture, ahead)
+    return loss + STRUCTURE * lost_structure(picture, target).mean(), picture, ahead
 
 
 def _missed(picture: Tensor, ahead: Tensor | None, following: Tensor | None, delta: Tensor) -> Tensor:
