@@ -25,7 +25,7 @@ def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkey
         Codec, "_choose_tokens", lambda self, step, *a: (chosen.add(step.level.width), choose(self, step, *a))[1]
     )
     monkeypatch.setattr(
-        Codec, "_finish", lambda self, step, *a: (filtered.add(step.level.width), finish(self, step, *a))[1]
+        Codec, "_finish", lambda self, step, *a, **o: (filtered.add(step.level.width), finish(self, step, *a, **o))[1]
     )
     monkeypatch.setattr(Codec, "targets", lambda self, *a: (made.append(targets(self, *a)), made[-1])[1])
     pixels = draw_picture(640, 480)

@@ -19,7 +19,7 @@ from prow.geometry import Level, Pass
 from prow.stream import empty_tokens
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
-from prow.training.loop import run_passes
+from prow.training.loop import filter_loss, run_passes
 from prow.training.statistics import Statistics
 
 TOY = CONFIGS["toy"]
@@ -240,11 +240,17 @@ def test_the_position_of_a_coefficient_matters_not_its_rank(network: Tokenizer, 
     torch.testing.assert_close((again - linear_part[1])[:, first], correction[0], rtol=0, atol=1e-4)
 
 
-def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None:
-    images = torch.from_numpy(draw(40, 24)).permute(2, 0, 1)[None].float()
+def backward_everywhere(network: Tokenizer, images: Tensor) -> None:
+    """Gradients of all that is trained: the passes, and the light filter, which is trained alone."""
     network.train()
     for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
         result.loss.backward()
+    coarse, delta = pyramid(images, 2)[0], step_tensor(torch.tensor([20]))
+    filter_loss(network, MIDDLE, coarse, coarse + 5, images, delta, light=True)[0].backward()
+
+
+def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None:
+    backward_everywhere(network, torch.from_numpy(draw(40, 24)).permute(2, 0, 1)[None].float())
     without = [n for n, p in network.named_parameters() if p.grad is None or not float(p.grad.abs().max()) > 0]
     assert without == []
     assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
@@ -253,9 +259,7 @@ def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None
 def test_gradients_of_a_new_network_reach_its_zero_heads(draw: Draw) -> None:
     torch.manual_seed(0)
     network = Tokenizer(TOY)
-    images = torch.from_numpy(draw(24, 24)).permute(2, 0, 1)[None].float()
-    for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
-        result.loss.backward()
+    backward_everywhere(network, torch.from_numpy(draw(24, 24)).permute(2, 0, 1)[None].float())
     for head in zero_heads(network):
         assert head.grad is not None and float(head.grad.abs().max()) > 0
 
@@ -297,10 +301,10 @@ def test_reach_of_the_filter(network: Tokenizer, axis: int, name: str) -> None:
     assert name != "picture" or moved(start - reach) > 0  # and no more than needed
 
 
-@pytest.mark.parametrize("kind", [MIDDLE, FULL])
+@pytest.mark.parametrize(("kind", "light"), [(MIDDLE, True), (MIDDLE, False), (FULL, False)])
 @pytest.mark.parametrize("size", [(30, 100), (45, 67), (9, 16)])
 def test_strips_equal_the_whole(
-    size: tuple[int, int], kind: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], kind: int, light: bool, codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     width, height = size
     level, rng = Level(width, height, TOY.tile), np.random.default_rng(0)
@@ -308,9 +312,9 @@ def test_strips_equal_the_whole(
     parts = [dataclasses.replace(empty_tokens(level, TOY), counts=counts)]
     given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)]
     step = Pass(kind, level, 0, 0)
-    whole, ahead = codec._finish(step, [28], *given, parts)
+    whole, ahead = codec._finish(step, [28], *given, parts, light=light)
     monkeypatch.setattr(prow.codec, "STRIP", 16 * width)
-    strips, strips_ahead = codec._finish(step, [28], *given, parts)
+    strips, strips_ahead = codec._finish(step, [28], *given, parts, light=light)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
     assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something
