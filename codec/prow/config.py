@@ -59,7 +59,7 @@ class Config:
     coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1, 1, 2, 4, 1, 2, 1)
     fine_width: int = 64
     fine_dilations: tuple[int, ...] = (1, 2, 4, 1)
-    # That of coarse levels of which a file says next to nothing (`Tokens.filter_depths`).
+    # That of coarse levels behind the last token (`Tokens.filter_depths`).
     light_width: int = 48
     light_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)
 

@@ -21,8 +21,8 @@ from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
 
 _FAMILY = coding.model.Categorical(perfect=False)
 # px for each integer that is not 0: on a level behind the last token with more, a loop filter changes nothing that
-# counts; with more than _LIGHT it changes little, and the light one will do.
-_WORTH, _LIGHT = 200, 25
+# counts.
+_WORTH = 200
 _BATCH = 1 << 15  # symbols a call: bounds the memory of their probabilities to 8 MiB
 
 
@@ -62,22 +62,19 @@ class Tokens:
     def filter_depths(self, config: Config) -> tuple[int, int]:
         """The least depth of levels with a light loop filter, and that of levels with a full one.
 
-        Levels behind the last token have a full one up to 25 px for each integer that is not 0, a light one up to 200,
-        and beyond that none: they are only made larger. There the networks have next to nothing to say, and most of the
-        time of small files is spent. No token depends on it.
+        Levels behind the last token have a light one up to 200 px for each integer that is not 0, and beyond that none:
+        they are only made larger. There the networks have next to nothing to say, and most of the time of small files
+        is spent. No token depends on it.
         """
         plan = passes(self.width, self.height, config)
         spoken = [i for i, part in enumerate(self.passes) if part.counts.any()]
         last = plan[spoken[-1]].depth if spoken else plan[0].depth + 1
         known = sum(np.count_nonzero(self.passes[i].values[self.passes[i].counts > 0]) for i in spoken)
 
-        def least(worth: int) -> int:
-            depth = last
-            while depth and _halved(self.width, depth - 1) * _halved(self.height, depth - 1) <= worth * known:
-                depth -= 1
-            return depth
-
-        return least(_WORTH), least(_LIGHT)
+        least = last
+        while least and _halved(self.width, least - 1) * _halved(self.height, least - 1) <= _WORTH * known:
+            least -= 1
+        return least, last
 
 
 def _halved(side: int, times: int) -> int:

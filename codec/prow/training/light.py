@@ -48,7 +48,7 @@ class Example:
 
     Attributes:
         context: float16 [3, H, W], what the first of them starts from.
-        targets: uint8 [3, H, W] each, coarse to fine, of these levels and of the one behind them.
+        targets: uint8 [3, H, W] each, coarse to fine, of these levels, at most three, and of the one behind them.
         grid: grid index of the first one's step.
     """
 
@@ -72,8 +72,8 @@ def make_example(codec: Codec, pixels: np.ndarray, budget: int, share: float) ->
     tokens = read(content, width, height, codec.config.model_id, codec.config, codec.tables)
     light, full = tokens.filter_depths(codec.config)
     first, finest = full - 1, max(light, 1)
-    levels = first - finest + 1
-    if not 0 < levels <= len(CROPS) or min(height, width) >> first < CROPS[levels - 1]:
+    levels = min(first - finest + 1, len(CROPS))
+    if levels < 1 or min(height, width) >> first < CROPS[levels - 1]:
         return None
     context = codec.decode(tokens, last=top - first).half()
     wanted = pyramid(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float(), first + 1)[: levels + 1]
