@@ -36,6 +36,7 @@ _NEIGHBOURS = (
 _WEIGHTS = np.array([w for _, w in _NEIGHBOURS], dtype=np.int32)
 # Coefficients of the tile below that say something about one: offsets, likewise.
 _BELOW = ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, -1), (0, 1, 1), (-1, 0, 0))
+_ONES = np.ones(len(_BELOW), np.int32)  # a product with these is a sum, and quicker for so few
 assert len(_NEIGHBOURS) == NEIGHBOURS
 
 
@@ -59,13 +60,13 @@ def bins(amount: np.ndarray) -> np.ndarray:
     """Amounts (integers of at least 0) to bins 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15, 16-23, ...; int64."""
     if amount.size and amount.max() >= len(_SMALL):
         return _bins(amount.astype(np.int64))
-    return _SMALL[amount]
+    return _SMALL.take(amount)
 
 
 @cache
 def _rank_of(order: bytes, config: Config) -> np.ndarray:
-    """int32 [K + 1]: rank of each coefficient; K for coefficient K, which is none."""
-    rank_of = np.empty(config.coefficients + 1, np.int32)
+    """intp [K + 1]: rank of each coefficient; K for coefficient K, which is none."""
+    rank_of = np.empty(config.coefficients + 1, np.intp)
     rank_of[np.frombuffer(order, dtype=np.int32)] = np.arange(config.coefficients)
     rank_of[-1] = config.coefficients
     return rank_of
@@ -87,7 +88,7 @@ def _shifted_coefficients(order: bytes, config: Config, offsets: tuple[tuple[int
 
 @cache
 def _neighbour_ranks(order: bytes, config: Config) -> np.ndarray:
-    """int32 [K, 9]: ranks of each rank's neighbours, K where there is none or it is not coded in an earlier group."""
+    """intp [K, 9]: ranks of each rank's neighbours, K where there is none or it is not coded in an earlier group."""
     first = np.empty(config.coefficients, np.int32)  # of the group that a rank is in
     for token in range(config.tokens):
         for start, end in groups(config, token):
@@ -120,16 +121,18 @@ class PassContext:
         self.near_ranks, self.rank_of = _neighbour_ranks(order, config), _rank_of(order, config)
         tiles = step.level.tiles
         self.magnitudes = np.zeros((tiles + 1, config.coefficients + 1), np.int8)  # a last row and column of zeros
+        self.magnitudes_around = np.zeros_like(self.magnitudes)  # sums of those of the four tiles around each
         self.energy = np.zeros(tiles + 1, np.int32)
         self.tokens = np.zeros(tiles + 1, np.int16)
         self.around = _around(step)
         self.tile_below = np.zeros(tiles, np.int64)
-        self.below_ranks = np.zeros((config.coefficients, len(_BELOW)), np.int32)
+        self.below_ranks = np.zeros((config.coefficients, len(_BELOW)), np.intp)
         self.below_magnitudes, self.below_energy = np.zeros((1, 1), np.int8), np.zeros(1, np.int32)
         if below is not None:
             self.tile_below = _tile_below(step, below.step)
             self.below_ranks = below.rank_of[_shifted_coefficients(order, config, _BELOW)]
             self.below_magnitudes, self.below_energy = below.magnitudes, below.energy
+        self.below_mean = _mean(self.below_energy)
         self.position: np.ndarray | None = None
         if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables, below.step if below else None)
@@ -144,29 +147,40 @@ class PassContext:
         for i in range(0, len(rank), _BATCH):
             part = slice(i, i + _BATCH)
             context = self.context_inputs(rank[part], tile[part])
-            first = _product(context, self.tables.weights[0][-context.shape[1] :]) + self.position[rank[part]]
+            first = _product(context, self.tables.weights[0][-context.shape[1] :])
+            first += self.position.take(rank[part], 0)
             shift[part] = rest_of_network(first, self.tables)
         return np.clip(own + shift, 0, len(self.tables.bank) - 1)
 
     def context_inputs(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
         """float64 [n, 34]: what the network is told about the surroundings of integers of one group."""
-        near, around = self.near_ranks[rank], self.around[tile]  # [n, 9], [n, 4]
-        own = self.magnitudes[tile[:, None], near]
-        others = self.magnitudes[around[:, :, None], near[:, None]].sum(1, dtype=np.int32)  # [n, 9]
-        below = self.tile_below[tile]
-        under = self.below_magnitudes[below[:, None], self.below_ranks[rank]]  # [n, 7]
-        sums = (own @ _WEIGHTS, others @ _WEIGHTS, self.energy[tile], self.energy[around].sum(1))
-        columns = [(around < len(self.around)).sum(1)[:, None], own, bins(others)]
-        columns += [bins(amount)[:, None] for amount in (*sums, self.below_energy[below])]
-        columns += [under, bins(under.sum(1, dtype=np.int32))[:, None]]
-        columns += [np.full((len(rank), 1), bins(_mean(energy))) for energy in (self.energy, self.below_energy)]
-        return np.concatenate(columns, axis=1, dtype=np.float64)
+        around, below = self.around.take(tile, 0), self.tile_below.take(tile)  # [n, 4], [n]
+        near = self.near_ranks.take(rank, 0) + (tile * self.magnitudes.shape[1])[:, None]  # [n, 9]
+        own, others = self.magnitudes.take(near), self.magnitudes_around.take(near)
+        under = self.below_ranks.take(rank, 0) + (below * self.below_magnitudes.shape[1])[:, None]  # [n, 7]
+        under = self.below_magnitudes.take(under)
+        amounts = np.empty((len(rank), 17), np.int64)
+        amounts[:, :9] = others
+        amounts[:, 9], amounts[:, 10] = own @ _WEIGHTS, others @ _WEIGHTS
+        amounts[:, 11], amounts[:, 12] = self.energy.take(tile), self.energy.take(around) @ _ONES[:4]
+        amounts[:, 13], amounts[:, 14] = self.below_energy.take(below), under @ _ONES
+        amounts[:, 15], amounts[:, 16] = _mean(self.energy), self.below_mean
+        binned = bins(amounts)
+        found = np.empty((len(rank), 34))
+        found[:, 0] = (around < len(self.around)) @ _ONES[:4]
+        found[:, 1:10], found[:, 10:24] = own, binned[:, :14]
+        found[:, 24:31], found[:, 31:] = under, binned[:, 14:]
+        return found
 
     def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
         """Learn the symbols of one group."""
-        magnitude = np.minimum((symbols + 1) // 2, CAP).astype(np.int8)
-        self.magnitudes[tile, rank] = magnitude
+        some = symbols.nonzero()[0]
+        rank, tile, magnitude = rank[some], tile[some], np.minimum((symbols[some] + 1) // 2, CAP)
         self.energy += np.bincount(tile, magnitude, len(self.energy)).astype(np.int32)
+        if self.position is not None:
+            self.magnitudes[tile, rank] = magnitude
+            places = self.around[tile] * self.magnitudes.shape[1] + rank[:, None]
+            np.add.at(self.magnitudes_around.ravel(), places.ravel(), magnitude.astype(np.int8).repeat(4))
 
     def flag_classes(self, token: int, tile: np.ndarray) -> np.ndarray:
         """Odds classes of the continue flags before a token."""
@@ -188,31 +202,40 @@ class PassContext:
         self.tokens[tile] = token + 1
 
 
-def _mean(energy: np.ndarray) -> np.ndarray:
+def _mean(energy: np.ndarray) -> int:
     """Eighths, rounded down, of the mean energy of all tiles, whose last is none."""
-    return np.array(8 * energy.sum(dtype=np.int64) // max(1, len(energy) - 1))
+    return 8 * int(energy.sum(dtype=np.int64)) // max(1, len(energy) - 1)
 
 
 def rest_of_network(first: np.ndarray, tables: Tables) -> np.ndarray:
-    """Shifts [n], int64, from the sums of the first layer [n, H]: all numbers are integers, in float64."""
+    """Shifts [n], int64, from the sums of the first layer [n, H], which are overwritten: integers, in float64."""
     _, _, w2, b2, w3, b3 = tables.weights
-    hidden = np.clip(np.floor(first / 2**6), 0, 2**15 - 1)
-    hidden = np.clip(np.floor((_product(hidden, w2) + b2) / 2**12), 0, 2**15 - 1)
-    return np.floor((_product(hidden, w3) + b3 + 2**17) / 2**18).astype(np.int64)
+    second = _product(_activate(first, 2**-6), w2)
+    second += b2
+    return np.floor((_product(_activate(second, 2**-12), w3) + b3 + 2**17) * 2**-18).astype(np.int64)
+
+
+def _activate(sums: np.ndarray, scale: float) -> np.ndarray:
+    """Scaled by a power of two, rounded down, and kept from 0 to 2**15 - 1; in place."""
+    sums *= scale
+    np.floor(sums, out=sums)
+    np.maximum(sums, 0, out=sums)
+    return np.minimum(sums, 2**15 - 1, out=sums)
 
 
 def _product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """rows [n, K] @ weights, in pieces for which BLAS wakes no threads: these gain nothing here, and where other work
     keeps the cores busy everything waits for them (several times as long)."""
-    whole = len(rows) // _ROWS * _ROWS
-    pieces = np.matmul(rows[:whole].reshape(-1, _ROWS, rows.shape[1]), weights)
-    return np.concatenate([pieces.reshape(whole, *weights.shape[1:]), rows[whole:] @ weights])
+    found = np.empty((len(rows), *weights.shape[1:]))
+    for i in range(0, len(rows), _ROWS):
+        np.matmul(rows[i : i + _ROWS], weights, out=found[i : i + _ROWS])
+    return found
 
 
 def _around(step: Pass) -> np.ndarray:
-    """int32 [tiles, 4]: the tiles left, right, above and below each; `tiles` where there is none."""
+    """intp [tiles, 4]: the tiles left, right, above and below each; `tiles` where there is none."""
     rows, columns = len(step.level.rows), len(step.level.columns)
-    padded = np.full((rows + 2, columns + 2), rows * columns, np.int32)
+    padded = np.full((rows + 2, columns + 2), rows * columns, np.intp)
     padded[1:-1, 1:-1] = np.arange(rows * columns).reshape(rows, columns)
     sides = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
     return np.stack([s.ravel() for s in sides], axis=1)

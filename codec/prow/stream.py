@@ -169,20 +169,20 @@ class Writer:
         active = np.arange(step.level.tiles)
         for token in range(self.config.tokens):
             active = active[layout.last[active] > token]
-            if not len(active):
-                break
             flags = part.counts[active] > token
             self.coder.flags(flags, known.flag_classes(token, active))
             active = active[flags]
+            if not len(active):
+                break
             known.go_on(token, active)
             extra = []
             for start, end in groups(self.config, token):
                 rank, tile = layout.positions(active, start, end)
-                symbols, raw, bits = to_symbols(part.values[tile, rank])
+                symbols, *raw_bits = to_symbols(part.values[tile, rank])
                 self.coder.symbols(symbols, known.classes(rank, tile))
                 known.update(rank, tile, symbols)
-                extra.append(_split_bits(raw, bits))
-            self.coder.choices(np.concatenate(extra), _BIT)
+                extra.append(raw_bits)
+            self.coder.choices(_split_bits(*np.concatenate(extra, axis=1)), _BIT)
         self.known = known
 
     def bytes(self) -> bytes:
@@ -310,10 +310,10 @@ def _read_pass(
     active = np.arange(step.level.tiles)
     for token in range(config.tokens):
         active = active[layout.last[active] > token]
-        if not len(active):
-            break
         flags = reader.flags(known.flag_classes(token, active))
         active = active[flags == 1]
+        if not len(active):
+            break
         known.go_on(token, active)
         _read_token(reader, layout, known, part, config, token, active)
         part.counts[active] = token + 1

@@ -6,7 +6,7 @@ No torch, no floating point in anything that shapes a probability: frequencies a
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -22,9 +22,15 @@ MAX_HIDDEN = 1024  # so that no sum of the context network exceeds 2**53
 INPUTS = 20 + 1 + 2 * NEIGHBOURS + 5 + 8 + 2  # of the network that shifts classes: position, then context
 
 
-def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Integers (|v| < 2**15) -> symbols, raw bits and how many raw bits each has; int32 arrays of the same shape."""
-    values = values.astype(np.int32)
+def to_symbols(values: np.ndarray) -> np.ndarray:
+    """Integers (|v| < 2**15) -> symbols, raw bits and how many raw bits each has; int32 [3, *shape of values]."""
+    return _symbols()[:, values.astype(np.intp)]
+
+
+@cache
+def _symbols() -> np.ndarray:
+    """int32 [3, 2**16]: what `to_symbols` says of 0, 1, ... and, from the end, of -1, -2, ..."""
+    values = np.arange(2**16).astype(np.int16).astype(np.int32)
     magnitude = np.abs(values)
     octave = np.frexp(magnitude.astype(np.float64))[1].astype(np.int32) - 1  # floor(log2), exact for integers
     octave = np.maximum(octave, 0)
@@ -32,7 +38,7 @@ def to_symbols(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = np.where(large, octave - 1, 0)
     bucket = np.where(large, DIRECT + 2 * (octave - 3) + ((magnitude >> count) & 1), magnitude)
     symbols = np.where(values > 0, 2 * bucket - 1, 2 * bucket)
-    return symbols.astype(np.int32), (magnitude & ((1 << count) - 1)).astype(np.int32), count.astype(np.int32)
+    return np.stack([symbols, magnitude & ((1 << count) - 1), count]).astype(np.int32)
 
 
 def raw_bit_counts(symbols: np.ndarray) -> np.ndarray:
