@@ -191,7 +191,7 @@ def test_only_what_torch_alone_can_is_refused() -> None:
 @pytest.fixture
 def trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     """prow-small with other weights, installed in place of the real one."""
-    original = Path(str(registry._files()["prow-small"]))
+    original = registry._files()["prow-small"]
     with safe_open(original, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         metadata = file.metadata()

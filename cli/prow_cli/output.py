@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from pathlib import Path
@@ -52,7 +51,7 @@ def write(out: str, data: bytes, *, force: bool) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put `data` at `path` in one step; a file that is there keeps its permissions."""
-    temporary = path.with_name(f".prow-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".prow-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)

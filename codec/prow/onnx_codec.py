@@ -18,8 +18,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,8 +59,8 @@ def folder_name(config: Config) -> str:
     return f"{config.name}-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]}"
 
 
-def graph_folder(config: Config) -> Traversable:
-    return resources.files("prow") / "graphs" / folder_name(config)
+def graph_folder(config: Config) -> Path:
+    return Path(__file__).parent / "graphs" / folder_name(config)
 
 
 class OnnxCodec(BaseCodec):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import struct
 from functools import cache, cached_property
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from .vivid import Vivid
 
 DEFAULT = "prow-small"
+_WEIGHTS = Path(__file__).parent / "weights"
 _MAX_HEADER = 1 << 20  # bytes of safetensors header that we are willing to parse
 _DTYPES = {"I32": np.dtype("<i4"), "U8": np.dtype("u1"), "I8": np.dtype("i1"), "I16": np.dtype("<i2")}
 _WEIGHT_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
@@ -71,15 +70,15 @@ class Model:
 
 
 @cache
-def _files() -> dict[str, Traversable]:
-    folder = resources.files("prow") / "weights"
-    files = {f.name.removesuffix(".safetensors"): f for f in folder.iterdir() if f.name.endswith(".safetensors")}
-    return dict(sorted(files.items()))
+def _files() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(_WEIGHTS.glob("*.safetensors"))}
 
 
 @cache
 def models() -> tuple[ModelInfo, ...]:
     """The installed models in order of id."""
+    import hashlib  # 3 ms that a command for one file need not wait
+
     found = []
     for name in _files():
         model = load(name)
@@ -164,8 +163,8 @@ def _network(name: str, device: str) -> Tokenizer:
     return network.to(device).eval().requires_grad_(False)
 
 
-def _vivid_file(name: str) -> Traversable:
-    return resources.files("prow") / "weights" / "vivid" / f"{name}.safetensors"
+def _vivid_file(name: str) -> Path:
+    return _WEIGHTS / "vivid" / f"{name}.safetensors"
 
 
 @cache
