@@ -54,6 +54,22 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(b, 3, side * patch, side * patch)
 
 
+def nine_mean(picture: Tensor, dim: int) -> Tensor:
+    """Means of each pixel and the four on either side along a dimension, of those that exist. As sums of sums of 2, 4
+    and 8: an average pool over all 81 takes ten times as long, and bfloat16 never touches it.
+    """
+    size = picture.shape[dim]
+    wide = F.pad(picture, (0, 0, 4, 4) if dim == picture.ndim - 2 else (4, 4))
+    sums = wide
+    for reach in (1, 2, 4):
+        left = sums.shape[dim] - reach
+        sums = sums.narrow(dim, 0, left) + sums.narrow(dim, reach, left)
+    place = torch.arange(size, device=picture.device)
+    count = place.clamp(max=4) + (size - 1 - place).clamp(max=4) + 1
+    share = (1 / count.float()).view([-1 if d == dim else 1 for d in range(picture.ndim)])
+    return (sums.narrow(dim, 0, size) + wide.narrow(dim, 8, size)) * share
+
+
 class Attention(nn.Module):
     """Multi-head attention of x on memory; with counts, only on the first counts[b] entries of memory b."""
 
@@ -220,12 +236,12 @@ class LoopFilter(nn.Module):
         """
         h, w = picture.shape[-2:]
         per_image = scale[:, None, None, None]
-        local = picture  # means over 9 x 9 px, down and across one after the other: a fifth of the time
-        for window, padding in (((9, 1), (4, 0)), ((1, 9), (0, 4))):
-            local = F.avg_pool2d(local, window, stride=1, padding=padding, count_include_pad=False)
+        local = nine_mean(nine_mean(picture, 2), 3)
         detail = [(picture - local) / per_image, (picture - context) / per_image]
         x = torch.cat([*detail, (local - 128) / 64, received], dim=1)
-        x = F.pixel_unshuffle(F.pad(x, (0, w % 2, 0, h % 2), mode="replicate"), 2)
+        x = F.pad(x, (0, w % 2, 0, h % 2), mode="replicate")
+        # F.pixel_unshuffle(x, 2), which takes more than twice as long
+        x = torch.stack([x[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], dim=2).flatten(1, 2)
         x = self.enter(x.contiguous(memory_format=torch.channels_last)) + self.condition(cond)[:, :, None, None]
         for layer in self.layers:
             x = x + layer(F.leaky_relu(x, 0.1))
