@@ -106,6 +106,16 @@ def test_contexts_save_bytes(codec: Codec, pictures: list[np.ndarray]) -> None:
     assert sizes["contexts"] < 0.95 * sizes["static"]
 
 
+def test_what_is_observed_does_not_depend_on_the_network(codec: Codec, pictures: list[np.ndarray]) -> None:
+    """A network is fitted to what was observed with tables that have none yet."""
+    tokens = codec.encode(pictures[0], 22).tokens
+    zeros = {n: np.zeros_like(getattr(codec.tables, n)) for n in ("w3", "b3")}
+    shifting = dataclasses.replace(codec.tables, **zeros | {"b3": np.array([2**18], np.int32)})
+    one, other = (observe(tokens, codec.config, t) for t in (dataclasses.replace(codec.tables, **zeros), shifting))
+    assert np.array_equal(one.inputs, other.inputs)
+    assert one.inputs[:, 21:30].any() and one.inputs[:, 44:51].any()  # magnitudes near and below
+
+
 def test_thinning_leaves_each_pass_its_share(codec: Codec) -> None:
     kind, index = np.repeat([0, 1, 1], [5, 100, 900]), np.repeat([30, 27, 30], [5, 100, 900])
     order = np.random.default_rng(0).permutation(1005)

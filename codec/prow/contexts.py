@@ -112,9 +112,22 @@ def position_inputs(step: Pass, grid: int, config: Config, tables: Tables, below
 
 
 class PassContext:
-    """What is known while one pass is coded. Magnitudes grow as groups are coded."""
+    """What is known while one pass is coded. Magnitudes grow as groups are coded.
 
-    def __init__(self, step: Pass, grid: int, config: Config, tables: Tables, below: PassContext | None) -> None:
+    Args:
+        watch: remember magnitudes although these tables have no network that asks for them.
+    """
+
+    def __init__(
+        self,
+        step: Pass,
+        grid: int,
+        config: Config,
+        tables: Tables,
+        below: PassContext | None,
+        *,
+        watch: bool = False,
+    ) -> None:
         self.step, self.tables, self.kind, self.grid = step, tables, step.kind, grid
         self.base, self.go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
         order = tables.order[step.kind].tobytes()
@@ -137,6 +150,7 @@ class PassContext:
         if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables, below.step if below else None)
             self.position = _product(inputs, tables.weights[0][: inputs.shape[1]]) + tables.weights[1]
+        self.watch = watch or self.position is not None
 
     def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
         """Table classes of integers of one group, given as rank and tile of each."""
@@ -177,7 +191,7 @@ class PassContext:
         some = symbols.nonzero()[0]
         rank, tile, magnitude = rank[some], tile[some], np.minimum((symbols[some] + 1) // 2, CAP)
         self.energy += np.bincount(tile, magnitude, len(self.energy)).astype(np.int32)
-        if self.position is not None:
+        if self.watch:
             self.magnitudes[tile, rank] = magnitude
             places = self.around[tile] * self.magnitudes.shape[1] + rank[:, None]
             np.add.at(self.magnitudes_around.ravel(), places.ravel(), magnitude.astype(np.int8).repeat(4))

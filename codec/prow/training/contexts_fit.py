@@ -65,7 +65,7 @@ def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
         if not part.counts.any():
             continue
         layout = Layout(step.level, config, tables.order[step.kind])
-        known = PassContext(step, grid, config, tables, below)
+        known = PassContext(step, grid, config, tables, below, watch=True)
         position = position_inputs(step, grid, config, tables, below.step if below else None)
         active = np.arange(step.level.tiles)
         for token in range(config.tokens):
