@@ -23,7 +23,7 @@ from prow import registry
 from prow.config import REFINE, Config
 from prow.container import Profile, pack, parse
 from prow.geometry import passes
-from prow.stream import Layout, PassTokens, Tokens, empty_tokens, read, trim, write
+from prow.stream import PassTokens, Tokens, empty_tokens, layout_of, read, trim, write
 from prow.tables import MAX_MAGNITUDE, Tables
 
 FOLDER = Path(__file__).resolve().parent
@@ -61,7 +61,7 @@ def random_tokens(
         if index in left_out or (step.kind == REFINE and not refine):
             parts.append(empty_tokens(step.level, config))
             continue
-        layout = Layout(step.level, config, tables.order[step.kind])
+        layout = layout_of(step, config, tables)
         counts = np.minimum(rng.geometric(1 / (1 + mean_tokens), step.level.tiles) - 1, layout.last)
         kept = np.concatenate([[0], layout.ends])[counts]
         shape = (step.level.tiles, config.coefficients)
@@ -182,7 +182,7 @@ def example(model: registry.Model) -> str:
     config, tables = model.config, model.tables
     plan = passes(1, 1, config)
     parts = [empty_tokens(step.level, config) for step in plan]
-    layout = Layout(plan[0].level, config, tables.order[plan[0].kind])
+    layout = layout_of(plan[0], config, tables)
     parts[0].values[0, layout.exists[0]], parts[0].counts[0] = (400, 25, -6), layout.last[0]
     tokens = Tokens(1, 1, config.model_id, 0, tuple(parts))
     payload = trim(write(tokens, config, tables), tokens, config, tables)

@@ -20,7 +20,7 @@ from prow import stream
 from prow.config import CONFIGS, KIND_NAMES, STEPS
 from prow.geometry import Level, passes, split
 from prow.registry import load, parse_model
-from prow.stream import Layout, PassTokens, Tokens, empty_tokens, read, trim, write
+from prow.stream import Classes, Layout, PassTokens, Tokens, empty_tokens, read, trim, write, written
 from prow.tables import (
     AROUND,
     INPUTS,
@@ -303,6 +303,29 @@ def test_any_prefix_reads_as_a_prefix(sent: Tokens, share: float) -> None:
     cut = data[: round(share * len(data))]
     check_partial(ours(cut, sent), sent)
     assert describe(ours(cut, sent)) == theirs(cut, sent.width, sent.height)
+
+
+@some
+@given(tokens(), st.floats(0, 1), st.binary(max_size=20))
+def test_classes_of_the_writer_say_what_contexts_would(sent: Tokens, share: float, other: bytes) -> None:
+    writer = written(sent, TOY, TABLES)
+    data, classes = writer.bytes(), writer.classes()
+    for cut in (data, data[: round(share * len(data))]):
+        found = read(cut, sent.width, sent.height, sent.model_id, TOY, TABLES, classes)
+        assert describe(found) == describe(ours(cut, sent))
+    assert describe(ours(trim(data, sent, TOY, TABLES, classes), sent)) == describe(sent)
+    for strange in (other, data[: len(data) // 2] + other):  # not the writer's: some tokens, and no error
+        assert read(strange, sent.width, sent.height, sent.model_id, TOY, TABLES, classes).width == sent.width
+
+
+def test_trim_finds_the_same_bytes_with_the_classes_of_the_writer() -> None:
+    sent = small()
+    writer = written(sent, TOY, TABLES)
+    data, classes = writer.bytes(), writer.classes()
+    trimmed = trim(data, sent, TOY, TABLES)
+    assert trim(data, sent, TOY, TABLES, classes) == trimmed
+    wrong = Classes(np.zeros_like(classes.symbols), np.zeros_like(classes.flags))  # no help, but no harm either
+    assert trim(data, sent, TOY, TABLES, wrong) == trimmed
 
 
 def test_missing_raw_bits_read_as_the_middle() -> None:

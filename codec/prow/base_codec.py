@@ -15,7 +15,7 @@ import numpy as np
 
 from .config import FULL, REFINE, UNKNOWN_BASE, Config
 from .geometry import Level, Pass, every_other, passes
-from .stream import PassTokens, Tokens, Writer, empty_tokens
+from .stream import Classes, PassTokens, Tokens, Writer, empty_tokens
 from .tables import Tables
 
 KAPPA = 0.04  # price of a bit in squared quantiser steps
@@ -40,11 +40,13 @@ class Coded:
 
     Attributes:
         tokens: what it chose; none in the passes that it did not come to.
-        content: the stream, untrimmed. contexts: what each pass that it came to started from.
+        content: the stream, untrimmed. classes: what helps `read` with any prefix of it (`Writer.classes`).
+        contexts: what each pass that it came to started from.
     """
 
     tokens: Tokens
     content: bytes
+    classes: Classes
     contexts: tuple[Pictures, ...]
 
 
@@ -71,7 +73,7 @@ class Wanted:
 class _Work:
     """The stream of a picture in the making."""
 
-    def __init__(self, wanted: Wanted, codec: BaseCodec, plan: list[Pass]) -> None:
+    def __init__(self, wanted: Wanted, codec: BaseCodec, plan: tuple[Pass, ...]) -> None:
         self.wanted, self.config = wanted, codec.config
         self.left_out = every_other(plan) if wanted.left_out is None else wanted.left_out
         self.writer = Writer(wanted.base, codec.config, codec.tables)
@@ -97,11 +99,11 @@ class _Work:
             self.parts.append(empty_tokens(step.level, self.config))
             self.writer.add(step, self.parts[-1])
 
-    def coded(self, size: tuple[int, int], plan: list[Pass]) -> Coded:
+    def coded(self, size: tuple[int, int], plan: tuple[Pass, ...]) -> Coded:
         rest = [empty_tokens(step.level, self.config) for step in plan[len(self.parts) :]]
         parts = (*self.parts, *rest)
         tokens = Tokens(*size, self.config.model_id, self.wanted.base, parts)
-        return Coded(tokens, self.writer.bytes(), tuple(self.contexts))
+        return Coded(tokens, self.writer.bytes(), self.writer.classes(), tuple(self.contexts))
 
 
 class BaseCodec(ABC):

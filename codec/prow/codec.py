@@ -16,7 +16,7 @@ from .config import MIDDLE, START
 from .distortion import log_distortion
 from .geometry import Level, Pass, passes, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
-from .stream import Layout, PassTokens, Tokens
+from .stream import PassTokens, Tokens, layout_of
 from .tables import Tables
 from .tiling import Tiling, double, halve, pyramid
 from .tokenizer import Tokenizer, step_tensor
@@ -63,7 +63,7 @@ class Codec(BaseCodec):
     def _choose_tokens(
         self, step: Pass, bases: Sequence[int], targets: Tensor, context: Tensor, kappa: float, allocation: str
     ) -> list[PassTokens]:
-        layout = Layout(step.level, self.config, self.tables.order[step.kind])
+        layout = layout_of(step, self.config, self.tables)
         prices = [self.prices(step.kind, step.step_index(base)) for base in bases]
         costs = Costs(*(torch.stack(column) for column in zip(*(astuple(p[0]) for p in prices), strict=True)))
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)

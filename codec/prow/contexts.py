@@ -40,11 +40,19 @@ _ONES = np.ones(len(_BELOW), np.int32)  # a product with these is a sum, and qui
 assert len(_NEIGHBOURS) == NEIGHBOURS
 
 
+@cache
 def groups(config: Config, token: int) -> list[tuple[int, int]]:
     """First and last (exclusive) rank of each group of a token."""
     end = sum(config.token_dims[: token + 1])
     start = end - config.token_dims[token]
     return [(a, min(a + GROUP, end)) for a in range(start, end, GROUP)]
+
+
+@cache
+def group_of_rank(config: Config) -> np.ndarray:
+    """intp [K]: which group of a pass each rank is coded in."""
+    sizes = [end - start for token in range(config.tokens) for start, end in groups(config, token)]
+    return np.repeat(np.arange(len(sizes)), sizes)
 
 
 def _bins(amount: np.ndarray) -> np.ndarray:
@@ -128,14 +136,14 @@ class PassContext:
         *,
         watch: bool = False,
     ) -> None:
-        self.step, self.tables, self.kind, self.grid = step, tables, step.kind, grid
+        self.step, self.config, self.tables, self.kind, self.grid = step, config, tables, step.kind, grid
         self.base, self.go = tables.classes[step.kind, grid], tables.go[step.kind, grid]
         order = tables.order[step.kind].tobytes()
         self.near_ranks, self.rank_of = _neighbour_ranks(order, config), _rank_of(order, config)
         tiles = step.level.tiles
         self.magnitudes = np.zeros((tiles + 1, config.coefficients + 1), np.int8)  # a last row and column of zeros
         self.magnitudes_around = np.zeros_like(self.magnitudes)  # sums of those of the four tiles around each
-        self.energy = np.zeros(tiles + 1, np.int32)
+        self.energy = np.zeros((1, tiles + 1), np.int32)  # sums of magnitudes at some moments, the last of which is now
         self.tokens = np.zeros(tiles + 1, np.int16)
         self.around = _around(step)
         self.tile_below = np.zeros(tiles, np.int64)
@@ -144,16 +152,20 @@ class PassContext:
         if below is not None:
             self.tile_below = _tile_below(step, below.step)
             self.below_ranks = below.rank_of[_shifted_coefficients(order, config, _BELOW)]
-            self.below_magnitudes, self.below_energy = below.magnitudes, below.energy
-        self.below_mean = _mean(self.below_energy)
+            self.below_magnitudes, self.below_energy = below.magnitudes, below.energy[-1]
+        self.below_mean = _means(self.below_energy)
         self.position: np.ndarray | None = None
         if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables, below.step if below else None)
             self.position = _product(inputs, tables.weights[0][: inputs.shape[1]]) + tables.weights[1]
         self.watch = watch or self.position is not None
 
+    def groups(self, token: int) -> list[tuple[int, int]]:
+        """First and last (exclusive) rank of each group of a token, whose classes are found one after the other."""
+        return groups(self.config, token)
+
     def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
-        """Table classes of integers of one group, given as rank and tile of each."""
+        """Table classes of integers, given as rank and tile of each: of the next group, or after `look_back` of any."""
         own = self.base[rank].astype(np.int64)
         if self.position is None:
             return own
@@ -167,7 +179,12 @@ class PassContext:
         return np.clip(own + shift, 0, len(self.tables.bank) - 1)
 
     def context_inputs(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
-        """float64 [n, 34]: what the network is told about the surroundings of integers of one group."""
+        """float64 [n, 34]: what the network is told about the surroundings of integers, given as in `classes`."""
+        if len(self.energy) > 1:
+            moment = group_of_rank(self.config).take(rank)
+            then, mean = moment * self.energy.shape[1], _means(self.energy).take(moment)
+        else:
+            then, mean = np.zeros(1, np.intp), _means(self.energy)
         around, below = self.around.take(tile, 0), self.tile_below.take(tile)  # [n, 4], [n]
         near = self.near_ranks.take(rank, 0) + (tile * self.magnitudes.shape[1])[:, None]  # [n, 9]
         own, others = self.magnitudes.take(near), self.magnitudes_around.take(near)
@@ -176,9 +193,10 @@ class PassContext:
         amounts = np.empty((len(rank), 17), np.int64)
         amounts[:, :9] = others
         amounts[:, 9], amounts[:, 10] = own @ _WEIGHTS, others @ _WEIGHTS
-        amounts[:, 11], amounts[:, 12] = self.energy.take(tile), self.energy.take(around) @ _ONES[:4]
+        amounts[:, 11] = self.energy.take(tile + then)
+        amounts[:, 12] = self.energy.take(around + then[:, None]) @ _ONES[:4]
         amounts[:, 13], amounts[:, 14] = self.below_energy.take(below), under @ _ONES
-        amounts[:, 15], amounts[:, 16] = _mean(self.energy), self.below_mean
+        amounts[:, 15], amounts[:, 16] = mean, self.below_mean
         binned = bins(amounts)
         found = np.empty((len(rank), 34))
         found[:, 0] = (around < len(self.around)) @ _ONES[:4]
@@ -187,14 +205,27 @@ class PassContext:
         return found
 
     def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
-        """Learn the symbols of one group."""
+        """Learn the symbols of one group, or of several in their order."""
         some = symbols.nonzero()[0]
         rank, tile, magnitude = rank[some], tile[some], np.minimum((symbols[some] + 1) // 2, CAP)
-        self.energy += np.bincount(tile, magnitude, len(self.energy)).astype(np.int32)
+        self.energy[-1] += np.bincount(tile, magnitude, self.energy.shape[1]).astype(np.int32)
         if self.watch:
             self.magnitudes[tile, rank] = magnitude
             places = self.around[tile] * self.magnitudes.shape[1] + rank[:, None]
             np.add.at(self.magnitudes_around.ravel(), places.ravel(), magnitude.astype(np.int8).repeat(4))
+
+    def look_back(self) -> None:
+        """Go through a pass of which all is known: from now on `classes` are those that each integer had in its turn.
+
+        Neighbours of earlier groups alone count, so magnitudes say the same then and now; energies do not.
+        """
+        if not self.watch:
+            return
+        group, tiles = group_of_rank(self.config), self.energy.shape[1]
+        tile, rank = self.magnitudes[:-1, :-1].nonzero()
+        place = (group[rank] + 1) * tiles + tile
+        sums = np.bincount(place, self.magnitudes[tile, rank], (group[-1] + 2) * tiles).astype(np.int32)
+        self.energy = sums.reshape(-1, tiles).cumsum(0, dtype=np.int32)
 
     def flag_classes(self, token: int, tile: np.ndarray) -> np.ndarray:
         """Odds classes of the continue flags before a token."""
@@ -207,7 +238,7 @@ class PassContext:
     def flag_features(self, token: int, tile: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How many tiles around have gone this far; bins of the activity of the tile below and of the tile so far."""
         around = (self.tokens[self.around[tile]] >= max(token, 1)).sum(1)
-        energies = self.below_energy[self.tile_below[tile]], self.energy[tile]
+        energies = self.below_energy[self.tile_below[tile]], self.energy[-1, tile]
         below, own = (np.minimum(bins(e), TILE_BINS - 1) for e in energies)
         return around, below, own
 
@@ -216,9 +247,9 @@ class PassContext:
         self.tokens[tile] = token + 1
 
 
-def _mean(energy: np.ndarray) -> int:
-    """Eighths, rounded down, of the mean energy of all tiles, whose last is none."""
-    return 8 * int(energy.sum(dtype=np.int64)) // max(1, len(energy) - 1)
+def _means(energy: np.ndarray) -> np.ndarray:
+    """int64 [...]: eighths, rounded down, of the mean energy of all tiles [..., tiles + 1], whose last is none."""
+    return 8 * energy.sum(-1, dtype=np.int64) // max(1, energy.shape[-1] - 1)
 
 
 def rest_of_network(first: np.ndarray, tables: Tables) -> np.ndarray:

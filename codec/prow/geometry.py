@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -103,17 +103,18 @@ def levels(width: int, height: int, tile: int) -> list[Level]:
     return found[::-1]
 
 
-def passes(width: int, height: int, config: Config) -> list[Pass]:
+@lru_cache(maxsize=32)
+def passes(width: int, height: int, config: Config) -> tuple[Pass, ...]:
     """The passes of an image in stream order: one for each level, then the refining ones. Both sides derive them."""
     pyramid, plan = levels(width, height, config.tile), []
     last = len(pyramid) - 1
     for index, level in enumerate(pyramid):
         kind = START if index == 0 else FULL if index == last else MIDDLE
         plan.append(Pass(kind, level, last - index, config.octave_shift * (last - index)))
-    return plan + [Pass(REFINE, pyramid[-1], 0, shift) for shift in config.refine_shifts]
+    return (*plan, *(Pass(REFINE, pyramid[-1], 0, shift) for shift in config.refine_shifts))
 
 
-def every_other(plan: list[Pass], phase: int = 0, *, lowest: bool = True) -> frozenset[int]:
+def every_other(plan: tuple[Pass, ...], phase: int = 0, *, lowest: bool = True) -> frozenset[int]:
     """Indices of passes to leave out: each level says again a part of what the one below it has said, so the fewer the
     better.
 

@@ -27,7 +27,7 @@ from .base_codec import LEAST, NOISE, SCALES, STRIP, STRUCTURE, WINDOW, BaseCode
 from .config import MIDDLE, START, Config, step_size
 from .errors import ModelError
 from .geometry import Level, Pass, edges, passes, places, strips
-from .stream import Layout, PassTokens
+from .stream import PassTokens, layout_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -116,7 +116,7 @@ class OnnxCodec(BaseCodec):
     ) -> list[PassTokens]:
         if allocation != "slope":
             raise ValueError(f"allocation {allocation!r} came, without torch there is 'slope' alone")
-        tiling, layout, found = Tiling(step.level), Layout(step.level, self.config, self._order(step)), []
+        tiling, layout, found = Tiling(step.level), layout_of(step, self.config, self.tables), []
         for base, target, before in zip(bases, targets, context, strict=True):
             grid = step.step_index(base)
             go, stop = self.tables.flag_bits(step.kind, grid)

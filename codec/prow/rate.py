@@ -56,6 +56,8 @@ EFFORTS = {
 }
 _PLANS = ((0, True), (0, False), (1, True), (1, False))  # of `geometry.every_other`: phase, lowest
 _PATIENCE = 1  # base steps in a row that may do worse before the anchor's search ends
+_NEAR = 1.5  # a stream with at most so many times the bytes of a budget has a base step near enough to start from
+_MOST = 1.35  # a stream that is too short has at least the so manieth part of the bytes of one a base step finer
 _AHEAD = 3  # the best base step is about so much finer than the coarsest one that reaches a budget
 _GROWTH = math.log(3) / 4  # the logarithm of a stream's size falls by this much a step
 _SPARSE = 0.01  # bits a px: a pass at a level for which there are fewer in all is not worth looking at
@@ -81,7 +83,7 @@ def at_quality(codec: BaseCodec, pictures: Sequence[np.ndarray], quality: float)
     base = round(COARSEST - (COARSEST - FINEST) * quality / 100)
     height, width = pictures[0].shape[:2]
     found = codec.encode_many((width, height), [Wanted(base, codec.targets(pixels)) for pixels in pictures])
-    return [Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens) for coded in found]
+    return [Stream(_trimmed(codec, coded), coded.tokens) for coded in found]
 
 
 def at_bytes(codec: BaseCodec, pictures: Sequence[np.ndarray], room: int, effort: int) -> list[Stream]:
@@ -145,8 +147,8 @@ def _search(codec: BaseCodec, pixels: np.ndarray, room: int, level: int) -> _Sea
                 return Stream(content, tokens)
     coded = yield _Request(codec, Wanted(FINEST, targets), refine=True)
     if len(coded.content) >= room:
-        return _cut(codec, coded.content, coded.tokens, room)
-    return Stream(trim(coded.content, coded.tokens, codec.config, codec.tables), coded.tokens, exhausted=True)
+        return _cut(codec, coded, room)
+    return Stream(_trimmed(codec, coded), coded.tokens, exhausted=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,24 +185,28 @@ class _Hunt:
 
     def look(self, best: _Try | None, bases: range, left_out: frozenset[int], patience: int) -> _Search[_Try | None]:
         """The best of what there was and base steps in their order, until more than `patience` in a row do worse."""
-        worse = 0
+        worse, most = 0, math.inf
         for base in bases:
             if not self.tries or worse > patience:
                 break
+            most *= _MOST
+            if most < self.room:
+                continue
             coded = yield _Request(self.codec, Wanted(base, self.targets, self.room, left_out, self.spare))
             if len(coded.content) < self.room:
                 if bases.step > 0:
                     break
+                most = len(coded.content)
                 continue  # too short; finer steps have more to say
             self.tries -= 1
-            new = _Try(_cut(self.codec, coded.content, coded.tokens, self.room), coded, base, left_out)
+            new = _Try(_cut(self.codec, coded, self.room), coded, base, left_out)
             best, worse = (new, 0) if best is None or self.better(new, best) else (best, worse + 1)
         return best
 
 
 def _best_cut(
     codec: BaseCodec,
-    plan: list[Pass],
+    plan: tuple[Pass, ...],
     targets: list[Pictures],
     room: int,
     start: int | None,
@@ -225,8 +231,8 @@ def _best_cut(
     return best
 
 
-def _guesses(hunt: _Hunt, plan: list[Pass], start: int) -> _Search[list[tuple[int, frozenset[int]]]]:
-    """For each choice of passes to leave out the best base step up to `start`, with it; the best of all first.
+def _guesses(hunt: _Hunt, plan: tuple[Pass, ...], start: int) -> _Search[list[tuple[int, frozenset[int]]]]:
+    """For each choice of passes to leave out the best base step, with it; the best of all first.
 
     The distortion is not smooth in the base step, so the search goes past _PATIENCE steps in a row that do worse.
     """
@@ -237,26 +243,32 @@ def _guesses(hunt: _Hunt, plan: list[Pass], start: int) -> _Search[list[tuple[in
         new = yield from hunt.look(None, range(first, FINEST - 1, -1), left_out, _PATIENCE)
         if new is None:
             continue
-        new = yield from hunt.look(new, range(first + 1, start + 1), left_out, _PATIENCE)
+        new = yield from hunt.look(new, range(first + 1, COARSEST + 1), left_out, _PATIENCE)
         assert new is not None
         best = new if best is None or hunt.better(new, best) else best
         found.insert(0 if best is new else len(found), (new.base, left_out))
     return found
 
 
-def _cut(codec: BaseCodec, content: bytes, sent: Tokens, room: int) -> Stream:
-    content = content[:room]
-    received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
+def _cut(codec: BaseCodec, coded: Coded, room: int) -> Stream:
+    content, sent = coded.content[:room], coded.tokens
+    received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables, coded.classes)
     return Stream(content, received)
 
 
+def _trimmed(codec: BaseCodec, coded: Coded) -> bytes:
+    return trim(coded.content, coded.tokens, codec.config, codec.tables, coded.classes)
+
+
 def _coarsest_reaching(codec: BaseCodec, targets: list[Pictures], room: int, guess: float) -> _Search[int | None]:
-    """The coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
+    """About the coarsest base step whose stream has at least `room` bytes; None if even the finest has less."""
     low, high = FINEST - 1, COARSEST + 1  # low reaches (if it exists), high does not
     while high - low > 1:
         base = min(max(round(guess), low + 1), high - 1)
         coded = yield _Request(codec, Wanted(base, targets, _FAR * room))
         size = len(coded.content)
+        if room <= size <= _NEAR * room:
+            return base
         low, high = (base, high) if size >= room else (low, base)
         further = math.log(max(size, 1) / room) / _GROWTH
         guess = base + (math.floor(further) if size >= room else math.ceil(further) - 1)

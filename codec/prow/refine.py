@@ -20,7 +20,7 @@ from .codec import Codec
 from .config import REFINE, step_size
 from .geometry import passes
 from .quantise import quantise
-from .stream import Layout, PassTokens, Tokens, read, write
+from .stream import PassTokens, Tokens, layout_of, read, written
 
 FIRST_SHARE = 0.25  # of the proposals that the first round tries
 MOST = 0.9  # of the integers that are not 0 are in the passes whose integers may change
@@ -61,8 +61,9 @@ def refine(
             break
         tried = max(1, round(share * len(changes)))
         candidate = _changed(tokens, changes[:tried])
-        content = write(candidate, codec.config, codec.tables)[:room]
-        received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables)
+        writer = written(candidate, codec.config, codec.tables)
+        content, classes = writer.bytes()[:room], writer.classes()
+        received = read(content, tokens.width, tokens.height, tokens.model_id, codec.config, codec.tables, classes)
         distortion = codec.distortion(received, targets, last)
         if len(content) == room and distortion < least:
             least, best, tokens, share = distortion, (content, received), candidate, min(1.0, 1.3 * share)
@@ -91,7 +92,7 @@ def _propose(codec: Codec, tokens: Tokens, received: Tokens, target: Tensor, las
         if not counts.any():
             continue
         grid = step.step_index(tokens.base)
-        layout = Layout(step.level, codec.config, codec.tables.order[step.kind])
+        layout = layout_of(step, codec.config, codec.tables)
         # second derivative of the mean square error, were the decoder linear: the transform is orthonormal
         curvature = 2 * step_size(grid) ** 2 / (3 * step.level.width * step.level.height)
         values = torch.from_numpy(part.values.astype(np.float32)).to(codec.device)

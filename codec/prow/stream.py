@@ -10,12 +10,14 @@ symbols that these bytes determine.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
 
 from .config import STEPS, Config
-from .contexts import PassContext, groups
+from .contexts import PassContext
 from .geometry import Level, Pass, passes
 from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
 
@@ -112,22 +114,43 @@ class Layout:
         return rank + start, tiles[which]
 
 
+@lru_cache(maxsize=32)
+def _layout(level: Level, config: Config, order: bytes) -> Layout:
+    return Layout(level, config, np.frombuffer(order, np.int32))
+
+
+def layout_of(step: Pass, config: Config, tables: Tables) -> Layout:
+    """That of a pass; kept for the next one like it."""
+    return _layout(step.level, config, tables.order[step.kind].tobytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """uint8 each, the classes of all symbols and those of all flags of a stream, in their order."""
+
+    symbols: np.ndarray
+    flags: np.ndarray
+
+
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
 class _Coder:
-    """A range encoder with a model's tables."""
+    """A range encoder with a model's tables, which remembers the classes that came."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.coder = coding.queue.RangeEncoder()
+        self.symbol_classes, self.flag_classes = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
 
     def symbols(self, symbols: np.ndarray, classes: np.ndarray) -> None:
+        self.symbol_classes.append(classes.astype(np.uint8))
         for i in range(0, len(symbols), _BATCH):
             rows = self.tables.probabilities[classes[i : i + _BATCH]]
             self.coder.encode(symbols[i : i + _BATCH], _FAMILY, rows)
 
     def flags(self, flags: np.ndarray, classes: np.ndarray) -> None:
+        self.flag_classes.append(classes.astype(np.uint8))
         for i in range(0, len(flags), _BATCH):
             rows = self.tables.flag_probabilities[classes[i : i + _BATCH]]
             self.coder.encode(flags[i : i + _BATCH].astype(np.int32), _FAMILY, rows)
@@ -164,40 +187,59 @@ class Writer:
         self.coder.choices(np.array([sent]), _BIT)
         if not sent:
             return
-        layout = Layout(step.level, self.config, self.tables.order[step.kind])
         known = PassContext(step, step.step_index(self.base), self.config, self.tables, self.known)
-        active = np.arange(step.level.tiles)
-        for token in range(self.config.tokens):
+        rounds = list(self._rounds(step, part, known))
+        known.look_back()  # the classes of all groups of a token at once: a reader has to find them one by one
+        for flags, flag_classes, rank, tile, (symbols, *raw_bits) in rounds:
+            self.coder.flags(flags, flag_classes)
+            self.coder.symbols(symbols, known.classes(rank, tile))
+            self.coder.choices(_split_bits(*raw_bits), _BIT)
+        self.known = known
+
+    def _rounds(self, step: Pass, part: PassTokens, known: PassContext) -> Iterator[tuple[np.ndarray, ...]]:
+        """Of each token: flags and their classes; rank and tile of each integer, and `to_symbols` of these."""
+        layout = layout_of(step, self.config, self.tables)
+        active, start = np.arange(step.level.tiles), 0
+        for token, end in enumerate(layout.ends):
             active = active[layout.last[active] > token]
             flags = part.counts[active] > token
-            self.coder.flags(flags, known.flag_classes(token, active))
+            flag_classes = known.flag_classes(token, active)
             active = active[flags]
+            known.go_on(token, active)
+            rank, tile = layout.positions(active, start, end)
+            symbols = to_symbols(part.values[tile, rank])
+            known.update(rank, tile, symbols[0])
+            yield flags, flag_classes, rank, tile, symbols
+            start = end
             if not len(active):
                 break
-            known.go_on(token, active)
-            extra = []
-            for start, end in groups(self.config, token):
-                rank, tile = layout.positions(active, start, end)
-                symbols, *raw_bits = to_symbols(part.values[tile, rank])
-                self.coder.symbols(symbols, known.classes(rank, tile))
-                known.update(rank, tile, symbols)
-                extra.append(raw_bits)
-            self.coder.choices(_split_bits(*np.concatenate(extra, axis=1)), _BIT)
-        self.known = known
 
     def bytes(self) -> bytes:
         """The stream of the passes so far."""
         return self.coder.bytes()
 
+    def classes(self) -> Classes:
+        """Of the passes so far: what `read` can be told."""
+        return Classes(np.concatenate(self.coder.symbol_classes), np.concatenate(self.coder.flag_classes))
 
-def write(tokens: Tokens, config: Config, tables: Tables) -> bytes:
-    """The whole stream: every symbol of every pass."""
+
+def written(tokens: Tokens, config: Config, tables: Tables) -> Writer:
+    """A writer of every symbol of every pass.
+
+    Raises:
+        ValueError: tokens without a base step.
+    """
     if tokens.base is None:
-        return b""
+        raise ValueError("tokens without a base step came, wanted 0 to 63")
     writer = Writer(tokens.base, config, tables)
     for step, part in zip(passes(tokens.width, tokens.height, config), tokens.passes, strict=True):
         writer.add(step, part)
-    return writer.bytes()
+    return writer
+
+
+def write(tokens: Tokens, config: Config, tables: Tables) -> bytes:
+    """The whole stream; empty without a base step."""
+    return b"" if tokens.base is None else written(tokens, config, tables).bytes()
 
 
 def _split_bits(raw: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -281,32 +323,80 @@ class _Reader:
         return np.concatenate(found) if found else np.zeros(0, np.int32)
 
 
-def read(data: bytes, width: int, height: int, model_id: int, config: Config, tables: Tables) -> Tokens:
-    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Never fails."""
+class _Recalled:
+    """In the place of contexts, the classes that a writer had: nothing is left to find out.
+
+    That holds as long as the symbols read are those that were written.
+    """
+
+    def __init__(self, classes: Classes, config: Config) -> None:
+        self._symbols, self._flags, self._ends = classes.symbols, classes.flags, [0, *np.cumsum(config.token_dims)]
+
+    def groups(self, token: int) -> list[tuple[int, int]]:
+        return [(self._ends[token], self._ends[token + 1])]
+
+    def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
+        found, self._symbols = self._split(self._symbols, len(rank))
+        return found
+
+    def flag_classes(self, token: int, tile: np.ndarray) -> np.ndarray:
+        found, self._flags = self._split(self._flags, len(tile))
+        return found
+
+    @staticmethod
+    def _split(classes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        if count > len(classes):
+            raise _Ended(np.zeros(0, np.int32))
+        return classes[:count], classes[count:]
+
+    def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
+        pass
+
+    def go_on(self, token: int, tile: np.ndarray) -> None:
+        pass
+
+
+def read(
+    data: bytes,
+    width: int,
+    height: int,
+    model_id: int,
+    config: Config,
+    tables: Tables,
+    classes: Classes | None = None,
+) -> Tokens:
+    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Never fails.
+
+    Args:
+        classes: `Writer.classes` of the stream that these bytes are a prefix of, if they are at hand: this takes a
+            fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
+            other tokens than a reader would.
+    """
     plan = passes(width, height, config)
     reader = _Reader(data, tables)
     try:
         base = int(reader.choices(1, _UNIFORM_STEPS)[0])
     except _Ended:
         return Tokens(width, height, model_id, None, tuple(empty_tokens(p.level, config) for p in plan))
-    parts, ended, known = [], False, None
+    parts, ended, contexts = [], False, None
+    recalled = None if classes is None else _Recalled(classes, config)
     for step in plan:
         part = empty_tokens(step.level, config)
         if not ended:
             try:
                 if reader.choices(1, _BIT)[0]:
-                    known = _read_pass(reader, step, step.step_index(base), part, config, known)
+                    known = recalled
+                    if known is None:
+                        known = contexts = PassContext(step, step.step_index(base), config, tables, contexts)
+                    _read_pass(reader, step, known, part, config)
             except _Ended:
                 ended = True
         parts.append(part)
     return Tokens(width, height, model_id, base, tuple(parts))
 
 
-def _read_pass(
-    reader: _Reader, step: Pass, grid: int, part: PassTokens, config: Config, below: PassContext | None
-) -> PassContext:
-    layout = Layout(step.level, config, reader.tables.order[step.kind])
-    known = PassContext(step, grid, config, reader.tables, below)
+def _read_pass(reader: _Reader, step: Pass, known: PassContext | _Recalled, part: PassTokens, config: Config) -> None:
+    layout = layout_of(step, config, reader.tables)
     active = np.arange(step.level.tiles)
     for token in range(config.tokens):
         active = active[layout.last[active] > token]
@@ -315,17 +405,15 @@ def _read_pass(
         if not len(active):
             break
         known.go_on(token, active)
-        _read_token(reader, layout, known, part, config, token, active)
+        _read_token(reader, layout, known, part, token, active)
         part.counts[active] = token + 1
-    return known
 
 
 def _read_token(
     reader: _Reader,
     layout: Layout,
-    known: PassContext,
+    known: PassContext | _Recalled,
     part: PassTokens,
-    config: Config,
     token: int,
     active: np.ndarray,
 ) -> None:
@@ -333,7 +421,7 @@ def _read_token(
     ranks, tiles, found = [], [], []
     bits: np.ndarray | None = None
     try:
-        for start, end in groups(config, token):
+        for start, end in known.groups(token):
             rank, tile = layout.positions(active, start, end)
             ranks.append(rank)
             tiles.append(tile)
@@ -373,15 +461,18 @@ def _store(
     part.counts[touched] = np.maximum(part.counts[touched], token + 1)
 
 
-def trim(data: bytes, tokens: Tokens, config: Config, tables: Tables) -> bytes:
+def trim(data: bytes, tokens: Tokens, config: Config, tables: Tables, classes: Classes | None = None) -> bytes:
     """The shortest bytes near a stream that read as the same tokens.
 
     Trailing stop flags are not needed; of the rest, n bytes serve if the stream's first n bytes do, or the next
     larger number of n bytes does (the coder likes to end at the very start of its interval).
+
+    Args:
+        classes: `Writer.classes` of the stream, if they are at hand, for the search; its result is read without them.
     """
 
-    def same(part: bytes) -> bool:
-        got = read(part, tokens.width, tokens.height, tokens.model_id, config, tables)
+    def same(part: bytes, classes: Classes | None = classes) -> bool:
+        got = read(part, tokens.width, tokens.height, tokens.model_id, config, tables, classes)
         return got.base == tokens.base and all(
             np.array_equal(a.counts, b.counts) and np.array_equal(a.values, b.values)
             for a, b in zip(got.passes, tokens.passes, strict=True)
@@ -397,4 +488,6 @@ def trim(data: bytes, tokens: Tokens, config: Config, tables: Tables) -> bytes:
         middle = (low + high) // 2
         found = fit(middle)
         low, high, best = (middle + 1, high, best) if found is None else (low, middle, found)
+    if classes is not None and not same(best, None):
+        return trim(data, tokens, config, tables)
     return best

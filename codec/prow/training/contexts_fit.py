@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..contexts import PassContext, groups, position_inputs, rest_of_network
 from ..geometry import passes
-from ..stream import Layout, Tokens
+from ..stream import Tokens, layout_of
 from ..tables import INPUTS, SYMBOLS, Tables, to_symbols
 from .statistics import GO_LOGITS, ZERO_LOGITS, frequencies, symbol_weights, tail_ratio
 
@@ -64,7 +64,7 @@ def observe(tokens: Tokens, config: Config, tables: Tables) -> Observed:
         grid = step.step_index(tokens.base)
         if not part.counts.any():
             continue
-        layout = Layout(step.level, config, tables.order[step.kind])
+        layout = layout_of(step, config, tables)
         known = PassContext(step, grid, config, tables, below, watch=True)
         position = position_inputs(step, grid, config, tables, below.step if below else None)
         active = np.arange(step.level.tiles)
