@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
-SAVE_OPTIONS: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+# PNG: a few per cent larger than by default, in less than half of the time, which was a tenth of that of decoding.
+SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95},
+    "PNG": {"compress_level": 4},
+    "WEBP": {"lossless": True},
+}
 
 
 class OneLineErrors(click.Group):

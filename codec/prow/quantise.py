@@ -31,8 +31,7 @@ class Costs:
 
 
 def quantise(ratios: Tensor, costs: Costs, kappa: float | Tensor) -> tuple[Tensor, Tensor]:
-    """The best integers, each coefficient by itself: exact, since their prices do not depend on each other, as long
-    as a further unit costs less than it gains (kappa * more <= 1; 12 bits at kappa 0.08, tables stay below 7).
+    """The best integers, each coefficient by itself: exact, since their prices do not depend on each other.
 
     Args:
         ratios: [B, K] coefficients in quantiser steps.
@@ -40,13 +39,11 @@ def quantise(ratios: Tensor, costs: Costs, kappa: float | Tensor) -> tuple[Tenso
     Returns:
         values [B, K], and their Lagrangian minus that of sending nothing, [B, K] (negative: worth sending).
     """
-    magnitude = ratios.abs()
-    floor = magnitude.floor().clamp(max=MAX_MAGNITUDE - 1)
-    value, price = torch.zeros_like(ratios), magnitude.square() + kappa * costs.zero
-    for candidate in (floor, floor + 1):
-        other = (magnitude - candidate).square() + kappa * costs.bits(candidate)
-        value, price = torch.where(other < price, candidate, value), torch.minimum(other, price)
-    return value * ratios.sign(), price - magnitude.square()
+    magnitude, unit, nothing = ratios.abs(), kappa * costs.more, kappa * costs.zero
+    # v + 1 is better than v where (m - v)**2 - (m - v - 1)**2 = 2 (m - v) - 1 > unit: this is the best v but for 0
+    value = (magnitude + (1 - unit) / 2).floor().clamp(1, MAX_MAGNITUDE)
+    price = value * (value - 2 * magnitude + unit) + kappa * costs.one - unit  # less the square of the magnitude
+    return value * (price < nothing) * ratios.sign(), torch.minimum(price, nothing)
 
 
 def choose_prefix(
@@ -61,7 +58,8 @@ def choose_prefix(
     Returns:
         [B] counts, 0 to N.
     """
-    total = gains.cumsum(1)[:, ends - 1]  # [B, N]
+    # [B, N], as a product since ONNX Runtime takes long for a cumulative sum over all coefficients
+    total = gains @ (torch.arange(gains.shape[1], device=ends.device)[:, None] < ends).to(gains.dtype)
     total = total + kappa * go_bits.cumsum(1)
     stops = torch.where(torch.arange(1, len(ends), device=ends.device) < last[:, None], stop_bits[:, 1:], 0.0)
     stops = torch.cat([stops, torch.zeros_like(total[:, :1])], dim=1)  # after the last token no flag is sent
