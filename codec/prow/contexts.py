@@ -176,7 +176,8 @@ class PassContext:
             first = _product(context, self.tables.weights[0][-context.shape[1] :])
             first += self.position.take(rank[part], 0)
             shift[part] = rest_of_network(first, self.tables)
-        return np.clip(own + shift, 0, len(self.tables.bank) - 1)
+        shift += own
+        return np.minimum(np.maximum(shift, 0, out=shift), len(self.tables.bank) - 1, out=shift)
 
     def context_inputs(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
         """float64 [n, 34]: what the network is told about the surroundings of integers, given as in `classes`."""
