@@ -27,8 +27,8 @@ def drawn(draw: Draw) -> list[np.ndarray]:
 @pytest.fixture
 def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
     """Whole files, one in the bare profile, and one cut behind its header."""
-    found = [prow.encode(image, bytes=max(32, n), effort=1) for image, n in zip(drawn, BUDGETS, strict=True)]
-    found[4] = prow.encode(drawn[4], bytes=300, effort=1, profile="bare")
+    found = [prow.encode(image, bytes=max(32, n), effort=3) for image, n in zip(drawn, BUDGETS, strict=True)]
+    found[4] = prow.encode(drawn[4], bytes=300, effort=3, profile="bare")
     found[6] = found[6][:12]
     return found
 

@@ -1,10 +1,10 @@
 """Rate control: the base step and the cut that make a stream of an exact size.
 
-A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget is found by
-a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick; so are, among the finer
-steps and the choices of levels, those that are best for the anchor. The network looks around there again; what sticks
+A stream's size falls smoothly as the base step grows. The coarsest step whose stream reaches the budget, or one near
+it, is found by a bracketing search in the logarithm of the size, with the linear anchor alone, which is quick; so are
+the base step and the choice of levels that are best for the anchor. The network looks around there again; what sticks
 out of the budget is cut off. Nothing is lost by the cut but the end of the story: any prefix of a stream is a stream.
-What remains is refined (`prow.refine`).
+With much effort what remains is refined (`prow.refine`); with little the anchor's first guess is all there is.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Effort:
     """How long to look for better tokens of the same size.
 
     Attributes:
+        guesses: whether the linear anchor looks for base steps and choices of passes first.
         tries: how many streams the network makes at most until one is refined.
         plans: for how many choices of passes.
         rounds: of refinement (`prow.refine`).
@@ -36,6 +37,7 @@ class Effort:
             the time.
     """
 
+    guesses: bool
     tries: int
     plans: int
     rounds: int
@@ -44,15 +46,15 @@ class Effort:
 
 _ALL = 4 * STEPS
 EFFORTS = {
-    1: Effort(1, 1, 0, 0.3),
-    2: Effort(2, 1, 0, 0.3),
-    3: Effort(_ALL, 1, 0, 0.3),
-    4: Effort(_ALL, 2, 0, 0.3),
-    5: Effort(_ALL, 4, 0, 0.3),
-    6: Effort(_ALL, 4, 3, 0.12),
-    7: Effort(_ALL, 4, 6, 0.0),
-    8: Effort(_ALL, 4, 12, 0.0),
-    9: Effort(_ALL, 4, 40, 0.0),
+    1: Effort(False, 1, 1, 0, 0.3),
+    2: Effort(False, _ALL, 1, 0, 0.3),
+    3: Effort(True, 1, 1, 0, 0.3),
+    4: Effort(True, _ALL, 2, 0, 0.3),
+    5: Effort(True, _ALL, 4, 0, 0.3),
+    6: Effort(True, _ALL, 4, 3, 0.12),
+    7: Effort(True, _ALL, 4, 6, 0.0),
+    8: Effort(True, _ALL, 4, 12, 0.0),
+    9: Effort(True, _ALL, 4, 40, 0.0),
 }
 _PLANS = ((0, True), (0, False), (1, True), (1, False))  # of `geometry.every_other`: phase, lowest
 _PATIENCE = 1  # base steps in a row that may do worse before the anchor's search ends
@@ -221,6 +223,8 @@ def _best_cut(
     """
     if start is None:
         guesses = [(FINEST, every_other(plan))]
+    elif not effort.guesses:
+        guesses = [(max(start - _AHEAD, FINEST), every_other(plan))]
     else:
         guesses = yield from _guesses(_Hunt(codec.linear, targets, room, spare), plan, start)
     hunt, best = _Hunt(codec, targets, room, spare, effort.tries), None
