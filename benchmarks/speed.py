@@ -4,7 +4,7 @@
     warm       calls in a process that has made one before, 1,000 bytes
     sizes      warm, 0.1 to 24 megapixels, 8,192 bytes
     budgets    warm, 128 to 16,384 bytes
-    efforts    warm, encoding with effort 1 to 9: seconds against dB, 1,000 bytes
+    efforts    warm, encoding with effort 1 to 9: seconds against dB, 1,000 bytes; with --photos their means as well
 
 The first two are measured with each of --threads, the others with the most of them. The picture has 768 x 512 px and
 is made larger or smaller for `sizes`: enlarged photos are smoother than large ones. WebP (method 6) and AVIF (speed 4)
@@ -34,7 +34,7 @@ import prow
 from benchmarks import speed_sections, speed_tables
 from benchmarks.codecs import FORMATS
 from benchmarks.output import check_place, write
-from benchmarks.rd import check_names, checkout, pixels_sha256, versions
+from benchmarks.rd import check_names, checkout, find_pictures, pixels_sha256, versions
 from benchmarks.speed_sections import CLASSICAL, SECTIONS, Bench
 from prow import backend, registry
 from prow.container import MIN_BYTES
@@ -132,6 +132,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--budgets", default="128,512,1024,4096,16384", metavar="LIST", help="bytes; default: %(default)s"
     )
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="more pictures for efforts; default: none")
     parser.add_argument("--model", default="default", metavar="NAME", help="default: the installed default model")
     parser.add_argument(
         "--out", type=Path, default=Path("build/speed/speed.json"), metavar="FILE.json", help="default: %(default)s"
@@ -156,6 +157,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     args.threads = numbers(parser, "threads", args.threads, int, 1, 1024)
     args.sizes = numbers(parser, "sizes", args.sizes, float, 1e-4, LARGEST)
     args.budgets = numbers(parser, "budgets", args.budgets, int, MIN_BYTES, 1 << 24)
+    args.photos = [picture.path for picture in find_pictures(args.photos)] if args.photos else []
     if args.repeats < 1:
         parser.error(f"--repeats is {args.repeats}: must be 1 or more")
     if args.out.suffix != ".json":

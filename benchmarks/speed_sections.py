@@ -25,6 +25,7 @@ from benchmarks.metrics import psnr
 from benchmarks.speed_runs import Job, cold, warm
 from prow import rate
 from prow.container import MIN_BYTES
+from prow.image import load_rgb
 
 WIDTH, HEIGHT = 768, 512  # px
 BUDGET, SIZES_BUDGET = 1000, 8192  # bytes
@@ -111,8 +112,25 @@ def measure_efforts(bench: Bench) -> list[Row]:
         (row,) = run_jobs(bench, bench.photo, BUDGET, warm, [job])
         if "error" not in row:
             row["psnr"] = round(psnr(bench.photo.pixels, np.asarray(prow.decode(job.out.read_bytes()))), 3)
-        rows.append({**row, "effort": effort})
+        rows.append({**row, "effort": effort, **measure_photos(bench, effort)})
     return rows
+
+
+def measure_photos(bench: Bench, effort: int) -> dict[str, Any]:
+    """-> how many photos of --photos there are, mean seconds to encode one in this process, and their mean PSNR."""
+    pictures = [load_rgb(path) for path in bench.args.photos]
+    if not pictures:
+        return {}
+    prow.encode(pictures[0], bytes=BUDGET, model=bench.args.model, effort=effort)  # what is imported first
+    start = time.perf_counter()
+    files = [prow.encode(pixels, bytes=BUDGET, model=bench.args.model, effort=effort) for pixels in pictures]
+    seconds = (time.perf_counter() - start) / len(files)
+    found = [psnr(pixels, np.asarray(prow.decode(file))) for pixels, file in zip(pictures, files, strict=True)]
+    return {
+        "photos": len(files),
+        "seconds_photos": round(seconds, 3),
+        "psnr_photos": round(statistics.fmean(found), 3),
+    }
 
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {

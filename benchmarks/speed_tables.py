@@ -87,8 +87,10 @@ def section_rows(name: str, rows: list[dict[str, Any]]) -> Rows:
     columns = {"threads": "{:d}", "median": "{:.4f}", "best": "{:.4f}", "cpu": "{:.4f}"}
     columns |= {"per_megapixel": "{:.4f}", "per_kilobyte": "{:.4f}", "peak_mib": "{:,.0f}", "gpu_mib": "{:,.0f}"}
     columns |= {"bytes": "{:,d}", "times_webp": "{:.1f}", "times_avif": "{:.1f}", "psnr": "{:.2f}"}
+    columns |= {"seconds_photos": "{:.3f}", "psnr_photos": "{:.2f}"}
     heads = {"median": "seconds", "cpu": "of CPU", "per_megapixel": "s/Mpx", "per_kilobyte": "s/kB", "peak_mib": "MiB"}
     heads |= {"gpu_mib": "MiB of GPU", "times_webp": "x WebP", "times_avif": "x AVIF", "psnr": "PSNR, dB"}
+    heads |= {"seconds_photos": "photos, s", "psnr_photos": "photos, dB"}
     shown = [column for column in columns if any(column in row for row in rows)]
     order = list(dict.fromkeys((row["operation"], row["codec"], row["backend"]) for row in rows))
     ordered = sorted(rows, key=lambda row: order.index((row["operation"], row["codec"], row["backend"])))

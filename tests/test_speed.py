@@ -143,6 +143,18 @@ def test_every_section_has_its_rows(picture: Path, tmp_path: Path, fake_runs: li
     assert "prow decode, new process" in out
 
 
+def test_efforts_are_measured_on_other_photos_too(
+    picture: Path, tmp_path: Path, draw, fake_runs: list[Job], capsys
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for seed in range(2):
+        Image.fromarray(draw(120, 90, seed)).save(tmp_path / "photos" / f"{seed}.png")
+    results = measured(picture, tmp_path / "a.json", "--sections", "efforts", "--photos", str(tmp_path / "photos"))
+    (row,) = results["sections"]["efforts"]
+    assert row["photos"] == 2 and row["seconds_photos"] > 0 and 10 < row["psnr_photos"] < 60
+    assert "photos, dB" in capsys.readouterr().out
+
+
 def test_classical_files_fit_or_are_the_smallest(picture: Path, tmp_path: Path, fake_runs: list[Job]) -> None:
     measured(picture, tmp_path / "a.json", "--sections", "budgets", "--budgets", "32,900")
     jobs = [job for job in fake_runs if job.operation == "encode" and job.codec != "prow"]

@@ -212,11 +212,11 @@ def _encode(
     level = _quality(DEFAULT_QUALITY if quality is None else quality)
     from . import rate
 
-    gradients = room is not None and rate.EFFORTS[int(effort)].rounds > 0
-    codec = _torch_codec(name, device) if gradients else _codec(name, device)
+    codec = _codec(name, device)
     if room is None:
         return rate.at_quality(codec, pictures, level)
-    return rate.at_bytes(codec, pictures, room, int(effort))
+    refiner = _torch_codec(name, device) if rate.EFFORTS[int(effort)].rounds else None
+    return rate.at_bytes(codec, pictures, room, int(effort), refiner)
 
 
 def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:

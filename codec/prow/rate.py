@@ -88,13 +88,18 @@ def at_quality(codec: BaseCodec, pictures: Sequence[np.ndarray], quality: float)
     return [Stream(_trimmed(codec, coded), coded.tokens) for coded in found]
 
 
-def at_bytes(codec: BaseCodec, pictures: Sequence[np.ndarray], room: int, effort: int) -> list[Stream]:
+def at_bytes(
+    codec: BaseCodec, pictures: Sequence[np.ndarray], room: int, effort: int, refiner: BaseCodec | None = None
+) -> list[Stream]:
     """For pictures of one size streams of exactly `room` bytes, or all that the model can say if that is less.
 
     They go through the networks together where their searches allow it.
+
+    Args:
+        refiner: the same model in torch, for efforts with rounds of refinement if the codec is not in torch itself.
     """
     height, width = pictures[0].shape[:2]
-    searches = [_search(codec, pixels, room, effort) for pixels in pictures]
+    searches = [_search(codec, pixels, room, effort, refiner or codec) for pixels in pictures]
     asked = {i: next(search) for i, search in enumerate(searches)}
     found: dict[int, Stream] = {}
     while asked:
@@ -123,7 +128,7 @@ class _Request:
 _Search = Generator[_Request, Coded, T]
 
 
-def _search(codec: BaseCodec, pixels: np.ndarray, room: int, level: int) -> _Search[Stream]:
+def _search(codec: BaseCodec, pixels: np.ndarray, room: int, level: int, refiner: BaseCodec) -> _Search[Stream]:
     """The search for one picture's stream."""
     effort = EFFORTS[level]
     height, width = pixels.shape[:2]
@@ -143,9 +148,10 @@ def _search(codec: BaseCodec, pixels: np.ndarray, room: int, level: int) -> _Sea
             if best is not None:
                 content, tokens = best.stream.content, best.stream.tokens
                 if effort.rounds:
-                    from .refine import refine  # takes torch, so the codec does
+                    from .refine import refine  # takes torch
 
-                    content, tokens = refine(codec, best.coded, tokens, targets, room, effort.rounds)
+                    wanted = refiner.targets(pixels, count)
+                    content, tokens = refine(refiner, best.coded, tokens, wanted, room, effort.rounds)
                 return Stream(content, tokens)
     coded = yield _Request(codec, Wanted(FINEST, targets), refine=True)
     if len(coded.content) >= room:
