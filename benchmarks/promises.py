@@ -26,7 +26,7 @@ from benchmarks.codecs import EFFORT
 from benchmarks.metrics import psnr
 from prow import container, rate, registry, stream
 from prow.codec import Codec
-from prow.stream import Tokens
+from prow.tokens import Tokens
 
 TOKEN_BUDGET = 1024  # bytes, of the files for the token tests
 FALL = 0.1  # dB that the mean PSNR may fall ...

@@ -23,8 +23,9 @@ from prow import registry
 from prow.config import REFINE, Config
 from prow.container import Profile, pack, parse
 from prow.geometry import passes
-from prow.stream import PassTokens, Tokens, empty_tokens, layout_of, read, trim, write
+from prow.stream import read, trim, write
 from prow.tables import MAX_MAGNITUDE, Tables
+from prow.tokens import PassTokens, Tokens, empty_tokens, layout_of
 
 FOLDER = Path(__file__).resolve().parent
 SPEC = FOLDER / "SPEC.md"

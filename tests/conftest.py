@@ -16,9 +16,9 @@ from prow import registry, stream
 from prow.codec import Codec
 from prow.config import CONFIGS
 from prow.registry import Model, parse_model
-from prow.stream import Tokens
 from prow.tables import INPUTS, Tables
 from prow.tokenizer import Tokenizer
+from prow.tokens import Tokens
 from prow.training.export import export
 from prow.training.loop import run_passes
 from prow.training.statistics import Statistics

@@ -21,7 +21,7 @@ from prow.errors import ModelError
 from prow.geometry import Level, levels, passes
 from prow.onnx_codec import OnnxCodec, Tiling, double, folder_name, graph_folder, parts
 from prow.registry import Model
-from prow.stream import PassTokens, Tokens
+from prow.tokens import PassTokens, Tokens
 from prow.training import onnx_export
 
 SIZES = [(1, 1), (1, 40), (40, 1), (17, 23), (64, 48), (101, 75)]

@@ -20,7 +20,7 @@ from prow import stream
 from prow.config import CONFIGS, KIND_NAMES, STEPS
 from prow.geometry import Level, passes, split
 from prow.registry import load, parse_model
-from prow.stream import Classes, Layout, PassTokens, Tokens, empty_tokens, read, trim, write, written
+from prow.stream import Classes, read, trim, write, written
 from prow.tables import (
     AROUND,
     INPUTS,
@@ -33,6 +33,7 @@ from prow.tables import (
     raw_bit_counts,
     to_symbols,
 )
+from prow.tokens import Layout, PassTokens, Tokens, empty_tokens
 
 TOY = CONFIGS["toy"]
 some = settings(deadline=None, max_examples=15)

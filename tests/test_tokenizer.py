@@ -16,9 +16,9 @@ from prow.anchor import COLOUR, Anchor
 from prow.codec import Codec
 from prow.config import CONFIGS, FULL, MIDDLE, START
 from prow.geometry import Level, Pass
-from prow.stream import empty_tokens
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
+from prow.tokens import empty_tokens
 from prow.training.loop import filter_loss, run_passes
 from prow.training.statistics import Statistics
 

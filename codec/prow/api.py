@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .base_codec import BaseCodec
     from .codec import Codec
     from .rate import Stream
-    from .stream import Tokens
+    from .tokens import Tokens
 
 DEFAULT_QUALITY = 50
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
@@ -108,7 +108,7 @@ def tokenize(
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
 ) -> Tokens:
-    """The integers that `encode` with the same arguments would write. See `prow.stream.Tokens`."""
+    """The integers that `encode` with the same arguments would write. See `prow.tokens.Tokens`."""
     return _encode([load_rgb(image)], bytes, bpp, quality, model, profile, effort, device)[0].tokens
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from .config import FULL, REFINE, UNKNOWN_BASE, Config
 from .geometry import Level, Pass, every_other, passes
-from .stream import Classes, PassTokens, Tokens, Writer, empty_tokens
+from .stream import Classes, Writer
 from .tables import Tables
+from .tokens import PassTokens, Tokens, empty_tokens
 
 KAPPA = 0.04  # price of a bit in squared quantiser steps
 # Of the distortion that an encoder wants to be small (`prow.distortion`):

@@ -16,10 +16,10 @@ from .config import MIDDLE, START
 from .distortion import log_distortion
 from .geometry import Level, Pass, passes, strips
 from .quantise import Costs, choose_prefix, keep_prefix, quantise
-from .stream import PassTokens, Tokens, layout_of
 from .tables import Tables
 from .tiling import Tiling, double, halve, pyramid
 from .tokenizer import Tokenizer, step_tensor
+from .tokens import PassTokens, Tokens, layout_of
 
 
 class Codec(BaseCodec):

@@ -27,7 +27,7 @@ from .base_codec import LEAST, NOISE, SCALES, STRIP, STRUCTURE, WINDOW, BaseCode
 from .config import MIDDLE, START, Config, step_size
 from .errors import ModelError
 from .geometry import Level, Pass, edges, passes, places, strips
-from .stream import PassTokens, layout_of
+from .tokens import PassTokens, layout_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -19,7 +19,8 @@ import numpy as np
 from .base_codec import BaseCodec, Coded, Pictures, Wanted
 from .config import STEPS
 from .geometry import Pass, every_other, passes
-from .stream import Tokens, read, trim
+from .stream import read, trim
+from .tokens import Tokens
 
 FINEST, COARSEST = 8, 56  # base steps that an encoder uses: 1 to 4,096 grey levels; tables know little beyond
 

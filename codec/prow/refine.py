@@ -20,7 +20,8 @@ from .codec import Codec
 from .config import REFINE, step_size
 from .geometry import passes
 from .quantise import quantise
-from .stream import PassTokens, Tokens, layout_of, read, written
+from .stream import read, written
+from .tokens import PassTokens, Tokens, layout_of
 
 FIRST_SHARE = 0.25  # of the proposals that the first round tries
 MOST = 0.9  # of the integers that are not 0 are in the passes whose integers may change

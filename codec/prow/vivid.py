@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .config import UNKNOWN_BASE, step_size
 from .geometry import strips
-from .stream import Tokens
+from .tokens import Tokens
 
 WIDTH = 24  # channels
 DILATIONS = (1, 2, 4, 8, 4, 2, 1, 1)

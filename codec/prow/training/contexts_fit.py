@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..config import Config
 from ..contexts import PassContext, groups, position_inputs, rest_of_network
 from ..geometry import passes
-from ..stream import Tokens, layout_of
 from ..tables import INPUTS, SYMBOLS, Tables, to_symbols
+from ..tokens import Tokens, layout_of
 from .statistics import GO_LOGITS, ZERO_LOGITS, frequencies, symbol_weights, tail_ratio
 
 SPACING = float(ZERO_LOGITS[1] - ZERO_LOGITS[0])
