@@ -103,7 +103,7 @@ def levels(width: int, height: int, tile: int) -> list[Level]:
     return found[::-1]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # a plan of 100 megapixels holds 8 MB
 def passes(width: int, height: int, config: Config) -> tuple[Pass, ...]:
     """The passes of an image in stream order: one for each level, then the refining ones. Both sides derive them."""
     pyramid, plan = levels(width, height, config.tile), []

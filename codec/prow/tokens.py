@@ -102,7 +102,7 @@ class Layout:
         return rank + start, tiles[which]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)  # enough for all passes of a picture
 def _layout(level: Level, config: Config, order: bytes) -> Layout:
     return Layout(level, config, np.frombuffer(order, np.int32))
 
