@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from prow.config import Style
     from prow.container import Profile
 
-EFFORT = 6  # of prow: it follows gradients, as the others have their slow settings too
+EFFORT = 5  # of prow, its default
+MASTER = 16384  # bytes of the file whose cuts "prow-cuts" is
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs
 LOOK_AHEAD = 2  # rungs tried above those that bisection saw, since sizes are not quite monotone
 BEST_BY = "each metric"  # which of the files is best: every metric has its own answer
@@ -218,6 +219,23 @@ def _prow_file(pixels: bytes, height: int, width: int, budget: int, model: str, 
     return data, time.perf_counter() - start
 
 
+@functools.lru_cache(maxsize=4)
+def _prow_master(*picture_and_profile: Any) -> tuple[bytes, float]:
+    """-> the file that all cuts of a picture are of, and the seconds it took."""
+    pixels, height, width, model, profile = picture_and_profile
+    return _prow_file(pixels, height, width, MASTER, model, profile)
+
+
+def _prow_cut(pixels: bytes, height: int, width: int, budget: int, model: str, profile: str) -> tuple[bytes, float]:
+    """-> the master cut to a budget, and the seconds that the master took."""
+    import prow
+
+    if budget > MASTER:
+        raise prow.BudgetError(f"a budget of {budget} bytes came, cuts are of a file of {MASTER}")
+    data, seconds = _prow_master(pixels, height, width, model, profile)
+    return prow.truncate(data, budget), seconds
+
+
 class Prow:
     """prow itself with one of its models, in one of its profiles and styles. Styles can share an `encode`."""
 
@@ -306,6 +324,7 @@ def _hash(name: str) -> list[Codec]:
 
 FAMILIES: dict[str, Callable[[], list[Codec]]] = {
     "prow": _prow_styles,
+    "prow-cuts": lambda: [Prow("prow-cuts", "default", encode=_prow_cut)],
     "prow-bare": lambda: [Prow("prow-bare", "default", "bare")],
     "anchor": lambda: [Prow("anchor", "anchor")],
     **{name: functools.partial(_classical, name) for name in FORMATS},

@@ -1,6 +1,6 @@
 """How fast tokens become pixels on a GPU: `python -m benchmarks.kernels`.
 
-    decoder    `Tokenizer.synthesise`: tiles from tokens, before the loop filter
+    decoder    `Tokenizer.correct`: what it adds to tiles, before the loop filter
     attention  `prefix_attention` alone, the op in it that has a kernel
     picture    a file of 1,000 bytes, 768 x 512 px: `prow.decode`, and the same without reading the stream
 
@@ -62,12 +62,12 @@ SEED = 20
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-    """Arguments of `Tokenizer.synthesise` for tiles of one pass of a file; tensors have a row per tile."""
+    """Arguments of `Tokenizer.correct` for tiles of one pass of a file; tensors have a row per tile."""
 
     values: Tensor
     counts: Tensor
+    anchored: Tensor
     context: Tensor
-    sizes: Tensor
     step: Tensor
     kind: int
     order: Tensor
@@ -76,26 +76,27 @@ class Tiles:
         """That many of them, drawn at random, one more than once if there are too few."""
         have, rng = len(self.counts), np.random.default_rng(SEED)
         picked = torch.from_numpy(rng.choice(have, count, replace=count > have)).to(self.counts.device)
-        rows = {n: getattr(self, n)[picked] for n in ("values", "counts", "context", "sizes", "step")}
+        rows = {n: getattr(self, n)[picked] for n in ("values", "counts", "anchored", "context", "step")}
         return dataclasses.replace(self, **rows)
 
     def arguments(self) -> tuple[Any, ...]:
-        return self.values, self.counts, self.context, self.sizes, self.step, self.kind, self.order
+        return self.values, self.counts, self.anchored, self.context, self.step, self.kind, self.order
 
 
 def tiles_of(codec: Codec, pixels: np.ndarray, budget: int) -> Tiles:
-    """The tiles of the last pass with tokens of a file of `budget` bytes. Their contexts are what they should become:
+    """The tiles of the last pass with tokens of a file of `budget` bytes. Their pictures are what they should become:
     no time depends on it."""
     found = rate.at_bytes(codec, [pixels], budget - container.SMALL_HEADER_BYTES, EFFORT)[0].tokens
     assert found.base is not None
     index = max(i for i, part in enumerate(found.passes) if part.counts.any())
     step, part = passes(found.width, found.height, codec.config)[index], found.passes[index]
-    tiling, device = Tiling(step.level, codec.device), codec.device
+    device = codec.device
+    pictures = Tiling(step.level, device).cut(codec.targets(pixels)[index])
     return Tiles(
         torch.from_numpy(part.values.astype(np.float32)).to(device),
         torch.from_numpy(part.counts.astype(np.int64)).to(device),
-        tiling.cut(codec.targets(pixels)[index]),
-        tiling.sizes,
+        pictures,
+        pictures,
         step_tensor(torch.full((len(part.counts),), step.step_index(found.base), device=device)),
         step.kind,
         torch.from_numpy(codec.tables.order[step.kind].astype(np.int64)).to(device),
@@ -163,17 +164,17 @@ def machine_rates(device: str, dtype: torch.dtype, least: float) -> dict[str, fl
 
 
 def measure_decoder(codec: Codec, tiles: Tiles, rates: dict[str, float], args: argparse.Namespace) -> dict[str, Any]:
-    """One batch through `synthesise`: what it takes in each way, and its share of what the machine can do."""
+    """One batch through `correct`: what it takes in each way, and its share of what the machine can do."""
     network, arguments = codec.network, tiles.arguments()
     network.bf16 = False
     with way("torch"), torch.inference_mode():
-        oracle = network.synthesise(*arguments)
+        oracle = network.correct(*arguments)
         with FlopCounterMode(display=False) as counter:
-            network.synthesise(*arguments)
+            network.correct(*arguments)
     network.bf16 = args.dtype == "bf16"
     moved = [*network.decoder.parameters(), *(t for t in arguments if isinstance(t, Tensor)), oracle]
     size = sum(t.numel() * t.element_size() for t in moved)
-    found = measure_ways(network.synthesise, oracle, arguments, args)
+    found = measure_ways(network.correct, oracle, arguments, args)
     for cell in found.values():
         if "seconds" in cell:
             cell["share_of_operations"] = counter.get_total_flops() / cell["seconds"] / rates["operations"]

@@ -7,6 +7,7 @@ golden.json names the SHA-256 of each model file. Most tokens are random integer
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -20,7 +21,7 @@ import prow
 from format_spec import tokens as independent
 from format_spec.model_file import parse_model
 from prow import registry
-from prow.config import REFINE, Config
+from prow.config import REFINE, STEPS, Config
 from prow.container import Profile, pack, parse
 from prow.geometry import passes
 from prow.stream import read, trim, write
@@ -93,7 +94,7 @@ def describe(tokens: Tokens) -> dict[str, Any]:
 def vectors(model: registry.Model) -> dict[str, bytes]:
     """All files of a model, by name."""
     config, tables = model.config, model.tables
-    rng = np.random.default_rng(5)
+    rng, usual = np.random.default_rng(5), config.usual_base
 
     def stream(width: int, height: int, base: int, **choices: Any) -> bytes:
         tokens = random_tokens(width, height, base, config, tables, rng, **choices)
@@ -102,21 +103,31 @@ def vectors(model: registry.Model) -> dict[str, bytes]:
     def file(width: int, height: int, payload: bytes, profile: Profile = "file") -> bytes:
         return pack(payload, width=width, height=height, model_id=config.model_id, profile=profile)
 
-    middle = file(100, 75, stream(100, 75, 30))
+    def long_form(width: int, height: int, base: int) -> bytes:
+        """A stream whose base has a short symbol, but comes as a long one."""
+        tokens = random_tokens(width, height, base, config, tables, rng)
+        other = dataclasses.replace(config, usual_base=4 if base > STEPS // 2 else 59)
+        return trim(write(tokens, other, tables), tokens, other, tables)
+
+    middle = file(100, 75, stream(100, 75, usual - 2))
     return {
         "1x1": file(1, 1, stream(1, 1, 20, density=0.9, mean_tokens=5)),
         "1x40": file(1, 40, stream(1, 40, 63)),
         "17x23": file(17, 23, stream(17, 23, 0)),
-        "64x64_bare": file(64, 64, stream(64, 64, 41), "bare"),
+        "64x64_bare": file(64, 64, stream(64, 64, usual + 9), "bare"),
         "100x75": middle,
         "100x75_cut": middle[: len(middle) * 3 // 5],
         "100x75_extras": middle + b"extras",
-        "100x75_left_out": file(100, 75, stream(100, 75, 34, left_out=(1,))),
+        "100x75_left_out": file(100, 75, stream(100, 75, usual + 3, left_out=(1, 2))),
         "300x200_empty": file(300, 200, b""),
+        "30x22_base_far": file(30, 22, stream(30, 22, 55)),
+        "21x15_base_long": file(21, 15, long_form(21, 15, usual + 1)),
+        "9x9_base_half": file(9, 9, b"\xfe"),
         "24x16_large_integers": file(24, 16, stream(24, 16, 12, largest=MAX_MAGNITUDE, mean_tokens=2)),
-        "16385x1_large_form": file(16_385, 1, stream(16_385, 1, 36, mean_tokens=0.2)),
-        "40x30_refine_bare": file(40, 30, stream(40, 30, 33, refine=True), "bare"),
-        "33x20_zero_integers": file(33, 20, stream(33, 20, 25, density=0)),
+        "16385x1_large_form": file(16_385, 1, stream(16_385, 1, usual + 4, mean_tokens=0.2)),
+        "40x30_refine_bare": file(40, 30, stream(40, 30, usual + 1, refine=True), "bare"),
+        "20x17_refine_left_out": file(20, 17, stream(20, 17, usual - 5, refine=True, left_out=(0, 3, 4))),
+        "33x20_zero_integers": file(33, 20, stream(33, 20, usual - 3, density=0)),
         "65x48_noise": file(65, 48, rng.bytes(120)),
         "48x48_ff": file(48, 48, b"\xff" * 40),
         "96x64_picture": prow.encode(picture(96, 64), bytes=300, model=config.name),
@@ -191,7 +202,8 @@ def example(model: registry.Model) -> str:
     decoder = Tracing(payload)
     found = independent.decode_stream(decoder, 1, 1, parse_model(model.content))
     steps = "\n".join(f"| {number} | {row} |" for number, row in enumerate(decoder.rows, 1))
-    counts = " and ".join(str(step["counts"][0]) for step in found["passes"])
+    count, *others = [step["counts"][0] for step in found["passes"]]
+    assert not any(others)
     sent = found["passes"][0]["values"][0]
     integers = ", ".join(f"{value} at rank {rank}" for rank, value in enumerate(sent) if value)
     return f"""{BEGIN}
@@ -210,8 +222,8 @@ two q, the first has bytes 00 behind the payload and the second ff.
 |---|---|---|---|---|---|---|
 {steps}
 
-Result: base {found["base"]}; the only tile has {counts} tokens in the two passes; its integers in the first are
-{integers}.
+Result: base {found["base"]}; the only tile has {count} tokens in the first of the {len(plan)} passes and none in the
+others; its integers are {integers}.
 
 {END}"""
 

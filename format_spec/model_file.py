@@ -16,6 +16,7 @@ from typing import Any
 
 KINDS = ("start", "middle", "full", "refine")
 STEPS = 64  # indices of the grid of quantiser steps
+NEAR = 3  # how far from the usual base those are that have a short symbol
 SYMBOLS = 63
 TOTAL = 1 << 24  # every table's frequencies sum to this
 INPUTS, TILE_BINS, AROUND = 54, 24, 5
@@ -35,7 +36,8 @@ class Model:
     model_id: int
     tile: int
     token_dims: list[int]
-    octave_shift: int
+    usual_base: int
+    octave_step: int
     refine_shifts: list[int]
     bank: list[list[int]]  # running sums of each class: [0, f0, f0 + f1, ..., 2**24]
     classes: list
@@ -72,8 +74,10 @@ def read_model(content: bytes) -> Model:
     k, n = 3 * config["tile"] ** 2, len(config["token_dims"])
     if sum(config["token_dims"]) != k or min(config["token_dims"]) < 1:
         raise Refused(f"token_dims {config['token_dims']} came, positive numbers that sum to {k} wanted")
-    if min([config["octave_shift"], *config["refine_shifts"]]) < 0:
+    if min([config["octave_step"], *config["refine_shifts"]]) < 0:
         raise Refused("a negative shift came, 0 or more wanted")
+    if not NEAR <= config["usual_base"] <= STEPS - 1 - NEAR:
+        raise Refused(f"usual_base {config['usual_base']} came, {NEAR} to {STEPS - 1 - NEAR} wanted")
     classes = header["tables.bank"]["shape"][0]
     odds = header["tables.odds"]["shape"][0]
     kinds = len(KINDS)
@@ -94,7 +98,8 @@ def read_model(content: bytes) -> Model:
         model_id=config["model_id"],
         tile=config["tile"],
         token_dims=config["token_dims"],
-        octave_shift=config["octave_shift"],
+        usual_base=config["usual_base"],
+        octave_step=config["octave_step"],
         refine_shifts=config["refine_shifts"],
         bank=[running_sums(row) for row in bank],
         classes=tensor("classes", "U8", kinds, STEPS, k, low=0, high=classes - 1),

@@ -20,7 +20,7 @@ class Pass:
     width: int  # px of its level
     height: int
     depth: int  # levels after its own
-    shift: int
+    shift: int  # how far its step index is below the base
 
 
 def passes(width: int, height: int, model: Model) -> list[Pass]:
@@ -32,7 +32,7 @@ def passes(width: int, height: int, model: Model) -> list[Pass]:
     for number, (w, h) in enumerate(levels):
         depth = len(levels) - 1 - number
         kind = START if number == 0 else MIDDLE if depth else FULL
-        plan.append(Pass(kind, w, h, depth, model.octave_shift * depth))
+        plan.append(Pass(kind, w, h, depth, -model.octave_step * depth))
     return plan + [Pass(REFINE, width, height, 0, shift) for shift in model.refine_shifts]
 
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import Any
 
 if __package__:
-    from .model_file import KINDS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from .model_file import KINDS, NEAR, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
     from .passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
     from .reader import Violation, parse
 else:
-    from model_file import KINDS, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
+    from model_file import KINDS, NEAR, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
     from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
     from reader import Violation, parse
 
@@ -82,8 +82,11 @@ class RangeDecoder:
         return symbol
 
 
-BASE = running_sums([TOTAL // STEPS] * STEPS)
+LONG = 2 * NEAR + 1  # the short symbol that a long one follows
+SHORT_BASE = running_sums([TOTAL // (LONG + 1)] * (LONG + 1))
+LONG_BASE = running_sums([TOTAL // STEPS] * STEPS)
 BIT = running_sums([TOTAL // 2] * 2)
+SENT = running_sums([1 << 18, TOTAL - (1 << 18)])  # left out, sent: unless the pass before was left out
 
 
 def raw_bits(symbol: int) -> int:
@@ -179,6 +182,7 @@ class Context:
         self.neighbours = neighbour_ranks(step.kind, model)
         self.around = tiles_around(step, model.tile)
         self.before = below
+        self.below_held: list[dict[int | None, int]] = below.held() if below is not None else []
         self.tile_below = tiles_below(step, below.step, model.tile) if below is not None else [0] * tiles
 
     def table(self, token: int, rank: int, tile: int) -> list[int]:
@@ -208,8 +212,7 @@ class Context:
         if self.before is not None:
             coefficient, below = self.model.order[self.step.kind][rank], self.tile_below[tile]
             places = [at_offset(coefficient, offset, self.model.tile) for offset in BELOW]
-            ranks = ranks_of(self.before.step.kind, self.model)
-            under = [self.before.magnitudes[below].get(ranks[p], 0) if p is not None else 0 for p in places]
+            under = [self.below_held[below].get(place, 0) for place in places]
             below_energy = self.before.energy[below]
         sums = [sum(map(operator.mul, part, NEIGHBOURS.values())) for part in (own, others)]
         sums += [self.energy[tile], sum(self.energy[t] for t in around), below_energy]
@@ -222,6 +225,17 @@ class Context:
         self.magnitudes[tile][rank] = magnitude
         self.energy[tile] += magnitude
         self.total += magnitude
+
+    def held(self) -> list[dict[int | None, int]]:
+        """Of each tile, by coefficient: magnitudes at the end of the pass, with those of passes before at its level."""
+        same_level = self.before is not None and self.before.step.depth == self.step.depth
+        found, order = [], self.model.order[self.step.kind]
+        for tile, magnitudes in enumerate(self.magnitudes):
+            known: dict[int | None, int] = dict(self.below_held[tile]) if same_level else {}
+            for rank, magnitude in magnitudes.items():
+                known[order[rank]] = min(known.get(order[rank], 0) + magnitude, 4)
+            found.append(known)
+        return found
 
     def mean_energy(self) -> int:
         return 8 * self.total // len(self.energy)
@@ -289,21 +303,28 @@ def read_raw_bits(decoder: RangeDecoder, known: Context, places: list[tuple[int,
             known.values[tile][rank] = integer(symbol, received)
 
 
+def read_base(decoder: RangeDecoder, model: Model) -> int:
+    symbol = decoder.symbol(SHORT_BASE)
+    return model.usual_base - NEAR + symbol if symbol < LONG else decoder.symbol(LONG_BASE)
+
+
 def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) -> dict[str, Any]:
     """Base step index (None if not received) and passes, of any payload whatever. Never fails."""
     plan = passes(width, height, model)
-    base, found, below, ended = None, [], None, False
+    base, found, below, ended, likely = None, [], None, False, SENT
     try:
-        base = decoder.symbol(BASE)
+        base = read_base(decoder, model)
     except Ended:
         ended = True
     for step in plan:
-        index = max(0, (base or 0) - step.shift)
+        index = min(max((base or 0) - step.shift, 0), STEPS - 1)
         known = Context(step, index, model, below)
         found.append(known)
         if not ended:
             try:
-                if decoder.symbol(BIT):
+                sent = decoder.symbol(likely)
+                likely = SENT if sent else BIT
+                if sent:
                     read_pass(decoder, known)
                     below = known
             except Ended:

@@ -78,7 +78,7 @@ def zero_heads(network: Tokenizer) -> tuple[Tensor, ...]:
     assert coarse.leave_ahead is not None and light.leave_ahead is not None
     filters = (coarse.leave.weight, coarse.leave_ahead.weight, fine.leave.weight)
     light_heads = (light.leave.weight, light.leave_ahead.weight)
-    return network.encoder.head, network.decoder.head.weight, *filters, *light_heads
+    return network.decoder.head.weight, *filters, *light_heads
 
 
 def awaken(network: Tokenizer, seed: int = 1) -> Tokenizer:
@@ -101,7 +101,7 @@ def fit_tables(network: Tokenizer) -> Tables:
     with torch.no_grad():
         for base in range(8, 64, 3):
             picture = torch.from_numpy(draw_picture(61, 45, base)).permute(2, 0, 1)[None].float()
-            for _ in run_passes(network, picture, torch.tensor([base]), statistics, 0.08):
+            for _ in run_passes(network, picture, torch.tensor([base]), statistics, 0.08, refine=3):
                 pass
     tables, rng = statistics.tables(), np.random.default_rng(0)
     arrays = {field.name: getattr(tables, field.name).copy() for field in dataclasses.fields(tables)}

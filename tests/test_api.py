@@ -153,8 +153,11 @@ def test_inspect(data: bytes) -> None:
     assert info.tokens_per_pass is not None and info.step is not None
     passes = [(p.kind, p.width, p.height, p.tiles) for p in info.tokens_per_pass]
     middle = [("middle", 16, 12, 4), ("middle", 32, 24, 12)]
-    assert passes == [("start", 8, 6, 1), *middle, ("full", 64, 48, 48), ("refine", 64, 48, 48)]
-    assert info.tokens_per_pass[-2].step == info.step
+    assert passes == [("start", 8, 6, 1), *middle, ("full", 64, 48, 48), *[("refine", 64, 48, 48)] * 6]
+    steps = [p.step / info.step for p in info.tokens_per_pass]  # an octave below is coarser by a quarter of an octave
+    assert steps == pytest.approx(
+        [2 ** (3 / 4), 2 ** (2 / 4), 2 ** (1 / 4), 1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
+    )
     cut = prow.inspect(data[:100])
     assert (cut.state, cut.declared_bytes, cut.present_bytes) == ("cut", 300, 100)
     assert cut.tokens_per_pass is not None

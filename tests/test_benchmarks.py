@@ -351,10 +351,22 @@ def test_prow_is_held_to_its_budget(fake_prow: dict, corpus: Path, tmp_path: Pat
         run(corpus, tmp_path, "--codecs", "anchor")
 
 
+def test_cuts_are_all_of_one_master(
+    fake_prow: dict, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts = []
+    monkeypatch.setattr(prow, "truncate", lambda data, size: (cuts.append(size), data[:size])[1], raising=False)
+    results = run(corpus, tmp_path, "--codecs", "prow-cuts", "--budgets", "64,512,20000")
+    assert [[p["reached"] for p in r["points"]] for r in results["records"]] == [[True, True, False]] * 2
+    assert [[p["psnr"]["bytes"] for p in r["points"][:2]] for r in results["records"]] == [[64, 512]] * 2
+    assert fake_prow["asked"] == [(codecs.MASTER, "prow-small", "file")] * 2
+    assert sorted(cuts) == [64, 64, 512, 512]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-bare, anchor, jpeg"),
+        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare, anchor, jpeg"),
         (["--metrics", "lpips"], "unknown metric 'lpips': wanted some of psnr, ms_ssim, ssimulacra2, st_lpips"),
         (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers"),
         (["--budgets", "0,12"], "must be 1 or more"),

@@ -16,8 +16,8 @@ import prow
 from prow import container, rate, registry, stream
 from prow.base_codec import ALLOCATIONS, Wanted
 from prow.codec import Codec, to_image
-from prow.config import FULL, MIDDLE, REFINE, START
-from prow.geometry import every_other, passes
+from prow.config import FULL, MIDDLE, REFINE, START, step_size
+from prow.geometry import passes
 from prow.registry import Model
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -36,11 +36,12 @@ def threads() -> Iterator[None]:
 # -- both ways ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("refined", [0, 2])
 @pytest.mark.parametrize("size", SIZES)
-def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refine: bool, codec: Codec) -> None:
-    pixels = draw_picture(*size)
-    coded = codec.encode(pixels, 24, refine=refine)
+def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refined: int, codec: Codec) -> None:
+    pixels, plan = draw_picture(*size), passes(*size, codec.config)
+    count = plan[0].depth + 1 + refined
+    coded = codec.encode(pixels, 24, targets=codec.targets(pixels, count))
     assert coded.content == stream.write(coded.tokens, codec.config, codec.tables)
     content = stream.trim(coded.content, coded.tokens, codec.config, codec.tables)
     received = read(codec, content, *size)
@@ -48,23 +49,31 @@ def test_encoder_sees_what_the_decoder_sees(size: tuple[int, int], refine: bool,
     picture = codec.decode(received)
     assert picture.shape == (3, size[1], size[0])
     assert float((picture - codec.decode(coded.tokens, after=coded)).abs().max()) <= 1
-    refined = [part.counts.any() for part in received.passes[-len(codec.config.refine_shifts) :]]
-    assert not any(refined) if not refine else (all(refined) or size == (1, 1))
+    sent = [part.counts.any() for part in received.passes]
+    assert (all(sent[:count]) or size == (1, 1)) and not any(sent[count:])
+    assert len(coded.contexts) == count
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_finer_steps_come_closer(size: tuple[int, int], codec: Codec) -> None:
+    """By a finer base step, and by each refining pass."""
     pixels = draw_picture(*size)
-    scores = [
-        psnr(pixels, to_image(codec.decode(codec.encode(pixels, base, refine=True).tokens))) for base in (48, 32, 16, 8)
-    ]
-    assert scores == sorted(scores)
+    levels = passes(*size, codec.config)[0].depth + 1
+
+    def score(base: int, refined: int) -> float:
+        targets = codec.targets(pixels, levels + refined)
+        return psnr(pixels, to_image(codec.decode(codec.encode(pixels, base, targets=targets).tokens)))
+
+    scores = [score(base, 0) for base in (48, 32, 16, 8)]
+    assert scores == sorted(scores) and scores[0] < scores[-1]
+    scores = [score(32, refined) for refined in range(0, 7, 2)]
+    assert scores == sorted(scores) and scores[0] < scores[-1]
     assert scores[-1] > 45
 
 
 def test_tokens_are_those_of_the_plan(codec: Codec) -> None:
-    tokens = codec.encode(draw_picture(100, 75), 16, refine=True).tokens
-    plan = passes(100, 75, codec.config)
+    pixels, plan = draw_picture(100, 75), passes(100, 75, codec.config)
+    tokens = codec.encode(pixels, 16, targets=codec.targets(pixels, plan[0].depth + 3)).tokens
     for step, part in zip(plan, tokens.passes, strict=True):
         assert part.counts.shape == (step.level.tiles,)
         assert part.values.shape == (step.level.tiles, codec.config.coefficients)
@@ -74,14 +83,27 @@ def test_tokens_are_those_of_the_plan(codec: Codec) -> None:
     assert {plan[i].kind for i, part in enumerate(tokens.passes) if part.counts.any()} == {START, MIDDLE, FULL, REFINE}
 
 
+def test_each_refining_pass_leaves_less_to_say(codec: Codec) -> None:
+    """A mean square error below a third of its own step's square, and less than the pass before it."""
+    pixels, plan = draw_picture(64, 48), passes(64, 48, codec.config)
+    coded = codec.encode(pixels, 32)
+    target, levels = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float(), plan[0].depth + 1
+    assert len(coded.contexts) == len(plan) == levels + len(codec.config.refine_shifts)
+    errors = [float((context[0] - target).square().mean()) for context in coded.contexts[levels:]]
+    assert all(finer < coarser for coarser, finer in zip(errors, errors[1:], strict=False))
+    for error, step in zip(errors, plan[levels - 1 :], strict=False):
+        assert error < step_size(step.step_index(32)) ** 2 / 3
+
+
 @pytest.mark.parametrize("size", [(96, 64), (37, 50)])
 def test_room_leaves_out_what_a_cut_drops(size: tuple[int, int], codec: Codec) -> None:
     """Encoding stops once there are bytes enough; these are the same, and so is the picture made of them."""
     pixels = draw_picture(*size)
-    whole = codec.encode(pixels, 22, refine=True)
+    targets = codec.targets(pixels, passes(*size, codec.config)[0].depth + 3)
+    whole = codec.encode(pixels, 22, targets=targets)
     stopped = 0
     for room in np.geomspace(16, len(whole.content) - 1, 24).astype(int):
-        part = codec.encode(pixels, 22, refine=True, room=room)
+        part = codec.encode(pixels, 22, targets=targets, room=room)
         assert len(part.content) >= room and part.content[:room] == whole.content[:room]
         assert len(part.contexts) <= len(whole.contexts)
         stopped += len(part.contexts) < len(whole.contexts)
@@ -90,14 +112,35 @@ def test_room_leaves_out_what_a_cut_drops(size: tuple[int, int], codec: Codec) -
         assert all(torch.equal(picture, codec.decode(received)) for picture in resumed)
     assert stopped > 3
     assert torch.equal(codec.decode(whole.tokens, after=whole), codec.decode(whole.tokens))
-    other = codec.encode(pixels, 30).tokens  # of another base step: nothing is taken over
+    other = codec.encode(pixels, 30, targets=targets).tokens  # of another base step: nothing is taken over
     assert torch.equal(codec.decode(other, after=whole), codec.decode(other))
+
+
+def test_targets_are_those_of_the_passes_asked_for(codec: Codec) -> None:
+    """No pass beyond these is run, nor are its tokens."""
+    pixels, plan = draw_picture(60, 45), passes(60, 45, codec.config)
+    every = codec.targets(pixels)
+    assert [t.shape for t in every] == [(1, 3, step.level.height, step.level.width) for step in plan]
+    assert torch.equal(every[-1][0], torch.from_numpy(pixels.copy()).permute(2, 0, 1).float())
+    whole = codec.encode(pixels, 28)
+    for count in (1, 2, plan[0].depth, plan[0].depth + 1, len(plan)):
+        targets = codec.targets(pixels, count)
+        assert len(targets) == count
+        assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(targets, every, strict=False))
+        coded = codec.encode(pixels, 28, targets=targets)
+        assert len(coded.contexts) == count
+        sent = [part.counts.any() for part in coded.tokens.passes]
+        assert sent == [True] * count + [False] * (len(plan) - count)
+        assert all(
+            np.array_equal(a.values, b.values)
+            for a, b in list(zip(coded.tokens.passes, whole.tokens.passes, strict=True))[:count]
+        )
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_allocations_are_valid_streams(allocation: str, codec: Codec) -> None:
     pixels = draw_picture(64, 48)
-    coded = codec.encode(pixels, 26, refine=True, allocation=allocation)
+    coded = codec.encode(pixels, 26, targets=codec.targets(pixels, 5), allocation=allocation)
     received = read(codec, stream.write(coded.tokens, codec.config, codec.tables), 64, 48)
     assert same(received, coded.tokens)
     for step, part in zip(passes(64, 48, codec.config), received.passes, strict=True):
@@ -126,37 +169,43 @@ def test_slopes_are_worth_it(codec: Codec) -> None:
 
 def test_what_an_encoder_knows_changes_no_picture(codec: Codec) -> None:
     """A decoder that goes on from an encoder's pictures leaves out the same filters as one that starts anew."""
-    coded = codec.encode(draw_picture(640, 480), 56)
-    assert (
-        len(coded.contexts) > 1 and coded.tokens.filter_depths(codec.config)[0] > 1
-    )  # with tokens at coarse levels alone
+    pixels = draw_picture(640, 480)
+    coded = codec.encode(pixels, 40, targets=codec.targets(pixels, 3))  # with tokens at coarse levels alone
+    assert len(coded.contexts) == 3 and coded.tokens.filter_depths(codec.config)[0] > 1
     for size in (4, 20, 40, len(coded.content)):
         tokens = read(codec, coded.content[:size], 640, 480)
         torch.testing.assert_close(codec.decode(tokens, after=coded), codec.decode(tokens), rtol=0, atol=1e-2)
 
 
-def test_passes_can_be_left_out(codec: Codec) -> None:
-    """That costs a bit each, and the next pass learns from the one before them as if they were not there."""
-    pixels, size = draw_picture(96, 64), (96, 64)
-    plan, sets = passes(*size, codec.config), [frozenset(out) for out in ((), (1,), (2, 4), (1, 2, 3))]
-    assert len(plan) == 6 and every_other(plan) == {1, 3}
-    wanted = [Wanted(24, codec.targets(pixels), left_out=left_out) for left_out in sets]
+def test_pictures_are_encoded_together_as_alone(codec: Codec) -> None:
+    """Whatever their base steps, and whether one ends earlier, for want of targets or of room."""
+    size, seeds = (96, 64), (0, 1, 2, 3)
+    pictures = [draw_picture(*size, seed=seed) for seed in seeds]
+    choices = ((24, 3, None), (34, None, None), (30, None, 150), (24, 6, 900))
+    wanted = [Wanted(b, codec.targets(p, n), room) for p, (b, n, room) in zip(pictures, choices, strict=True)]
     together = codec.encode_many(size, wanted)
-    for left_out, one, coded in zip(sets, wanted, together, strict=True):
-        sent = [i for i, part in enumerate(coded.tokens.passes) if part.counts.any()]
-        assert sent == [i for i in range(5) if i not in left_out]
-        assert same(codec.encode_many(size, [one])[0].tokens, coded.tokens)
-        received = read(codec, coded.content, *size)
-        assert same(received, coded.tokens)
-        assert float((codec.decode(received) - codec.decode(coded.tokens, after=coded)).abs().max()) <= 1
-        writers = [stream.Writer(24, codec.config, codec.tables) for _ in range(2)]
-        for index, (step, part) in enumerate(zip(plan, coded.tokens.passes, strict=True)):
-            writers[0].add(step, part)
-            if index in sent:
-                writers[1].add(step, part)
-        longer, shorter = (len(writer.bytes()) for writer in writers)
-        assert shorter <= longer <= shorter + 4  # words of 4 bytes
-    assert same(codec.encode(pixels, 24).tokens, codec.encode_many(size, [Wanted(24, codec.targets(pixels))])[0].tokens)
+    counts = [len(coded.contexts) for coded in together]
+    assert counts[:2] == [3, 11] and 1 < counts[2] < 11 and 1 < counts[3] < 6
+    for one, coded in zip(wanted, together, strict=True):
+        alone = codec.encode_many(size, [one])[0]
+        assert len(alone.contexts) == len(coded.contexts)
+        different = [
+            (a.values != b.values).mean() for a, b in zip(alone.tokens.passes, coded.tokens.passes, strict=True)
+        ]
+        assert max(different) < 0.01
+
+
+def test_a_stream_that_ends_early_says_so(codec: Codec) -> None:
+    """Of what no pass was run for, a reader finds nothing, although whether a pass is sent has skewed odds."""
+    for number in range(150):
+        width, height, base = 1 + number % 13, 1 + number % 7, 20 + number % 28
+        pixels, count = draw_picture(width, height, seed=number), 1 + number % 5
+        coded = codec.encode(pixels, base, targets=codec.targets(pixels, count))
+        assert len(coded.contexts) == count < len(coded.tokens.passes)
+        assert same(read(codec, coded.content, width, height), coded.tokens)
+        if number % 10 == 0:
+            trimmed = stream.trim(coded.content, coded.tokens, codec.config, codec.tables, coded.classes)
+            assert same(read(codec, trimmed, width, height), coded.tokens)
 
 
 def test_gradients_are_those_of_the_decoder(codec: Codec) -> None:
@@ -198,6 +247,22 @@ def test_every_prefix_is_a_file() -> None:
     assert all(later > max(scores[: i + 1]) - 1 for i, later in enumerate(scores[1:]))
 
 
+@pytest.mark.parametrize("size", [(64, 48), (96, 64), (100, 75)])
+def test_any_cut_of_a_master_is_a_good_picture(size: tuple[int, int], codec: Codec) -> None:
+    """From the first level to the last refining pass more bytes are a better picture, at no size are they a much worse
+    one."""
+    pixels = draw_picture(*size)
+    master = codec.encode(pixels, codec.config.usual_base)
+    assert len(master.contexts) == len(passes(*size, codec.config))
+    scores = []
+    for n in np.unique(np.geomspace(1, len(master.content), 50).astype(int)):
+        tokens = read(codec, master.content[:n], *size)
+        scores.append(psnr(pixels, to_image(codec.decode(tokens, after=master))))
+    assert all(later > max(scores[: i + 1]) - 1 for i, later in enumerate(scores[1:]))
+    assert all(later > earlier + 1 for earlier, later in zip(scores[4::6], scores[10::6], strict=False))
+    assert scores[0] < 16 and scores[-1] > 42
+
+
 def test_tokens_only_grow_with_the_prefix(codec: Codec) -> None:
     content = container.parse(prow.encode(draw_picture(64, 48), bytes=400))[1]
     counts = np.zeros(1, int)
@@ -215,6 +280,16 @@ def test_a_header_alone_is_a_grey_picture() -> None:
 
 
 # -- floats may differ, tokens may not ---------------------------------------------------------------------------
+
+
+def test_without_a_base_step_there_is_the_usual_one(codec: Codec) -> None:
+    nothing = read(codec, b"", 64, 48)
+    assert nothing.base is None and not any(part.counts.any() for part in nothing.passes)
+    blank = codec.decode(dataclasses.replace(nothing, base=codec.config.usual_base))
+    assert torch.equal(codec.decode(nothing), blank) and torch.equal(codec.decode_many([nothing])[0], blank)
+    some = codec.encode(draw_picture(64, 48), codec.config.usual_base).tokens
+    same_picture, other = (codec.decode(dataclasses.replace(some, base=b)) for b in (None, 50))
+    assert torch.equal(same_picture, codec.decode(some)) and not torch.equal(other, same_picture)
 
 
 def test_threads_change_nothing(threads: None, codec: Codec) -> None:
@@ -314,7 +389,8 @@ def test_the_toy_model_stands_alone(toy_model: Model) -> None:
 
 def test_levels_behind_the_last_token_have_the_light_filter(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless there are too many px for each integer that is not 0."""
-    coded = codec.encode(draw_picture(640, 480), 50, room=60)
+    pixels = draw_picture(640, 480)
+    coded = codec.encode(pixels, 32, room=60)
     tokens = read(codec, coded.content[:60], 640, 480)
     plan = passes(640, 480, codec.config)
     known = sum(np.count_nonzero(part.values) for part in tokens.passes)
@@ -331,5 +407,5 @@ def test_levels_behind_the_last_token_have_the_light_filter(codec: Codec, monkey
     assert used == [False] * sum(step.depth >= full for step in plan if step.kind != REFINE) + [True] * (
         full - max(light, 1)
     )
-    whole = codec.encode(draw_picture(640, 480), 30).tokens
+    whole = codec.encode(pixels, 30, targets=codec.targets(pixels, plan[0].depth + 1)).tokens
     assert whole.passes[plan[0].depth].counts.any() and whole.filter_depths(codec.config) == (0, 0)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from format_spec.tokens import bin_of
 from prow.codec import Codec
+from prow.config import FULL, REFINE
 from prow.contexts import PassContext, bins, position_inputs, rest_of_network
 from prow.geometry import passes
 from prow.stream import read, write
-from prow.tables import INPUTS
+from prow.tables import INPUTS, to_symbols
 from prow.training.contexts_fit import ContextNetwork, Observed, fit_contexts, fit_static, observe
 
 
@@ -58,6 +59,49 @@ def test_a_network_of_a_bias_alone_shifts_too(codec: Codec) -> None:
     assert known.classes(rank, np.zeros(5, np.int64)).tolist() == wanted.tolist()
 
 
+def test_a_pass_knows_what_those_before_it_said_of_the_same_level(codec: Codec) -> None:
+    """Magnitudes of the same coefficient add up, whatever its rank in either pass, to 4 at most; a new level begins
+    anew."""
+    config, rng = codec.config, np.random.default_rng(0)
+    orders = [rng.permutation(config.coefficients) for _ in range(4)]
+    tables = dataclasses.replace(codec.tables, order=np.stack(orders).astype(np.int32))
+    plan = passes(40, 30, config)
+    tile, number = 5, config.coefficients
+    below, known = None, np.zeros(number, int)  # by coefficient
+    for step in plan[plan[0].depth - 1 : plan[0].depth + 4]:  # half resolution, full resolution, three refining passes
+        context = PassContext(step, step.step_index(20), config, tables, below, watch=True)
+        values = rng.integers(-3, 4, number) * (rng.random(number) < 0.3)
+        context.update(np.arange(number), np.full(number, tile), to_symbols(values)[0])
+        order = orders[step.kind]
+        if below is None or step.kind == FULL:
+            known[:] = 0
+        known[order] = np.minimum(known[order] + np.minimum(np.abs(values), 4), 4)
+        held = context.held()
+        assert held[tile, :-1].tolist() == known[order].tolist()
+        assert not held[:, -1].any() and not np.delete(held, tile, axis=0).any()
+        if step.kind == REFINE:
+            assert (held != context.magnitudes).any()
+            assert context.below_magnitudes.tolist() == below.held().tolist()
+        below = context
+    assert known.max() == 4
+
+
+def test_what_is_known_of_a_coefficient_reaches_the_network(codec: Codec) -> None:
+    """The same coefficient in the pass before is the first of those below."""
+    config, plan = codec.config, passes(40, 30, codec.config)
+    full = plan[plan[0].depth]
+    assert full.kind == FULL
+    contexts, before = [], None
+    for step in (full, *plan[plan[0].depth + 1 : plan[0].depth + 3]):
+        context = PassContext(step, 20, config, codec.tables, before, watch=True)
+        before = context
+        contexts.append(context)
+        rank = context.rank_of[config.tile + 2]  # of a coefficient inside of the tile
+        inputs = context.context_inputs(np.array([rank]), np.array([3]))[0]
+        context.update(np.array([rank]), np.array([3]), to_symbols(np.array([2]))[0])
+        assert inputs[24] == min(2 * (len(contexts) - 1), 4)
+
+
 def test_sums_of_the_network_are_exact(codec: Codec) -> None:
     """The largest numbers that the format allows, against Python's integers."""
     rng = np.random.default_rng(0)
@@ -89,8 +133,12 @@ def pictures() -> list[np.ndarray]:
 
 def test_contexts_save_bytes(codec: Codec, pictures: list[np.ndarray]) -> None:
     torch.manual_seed(0)
-    tokens = [codec.encode(pixels, base).tokens for pixels in pictures for base in (16, 22, 28)]
     config = codec.config
+    levels = passes(72, 56, config)[0].depth + 1
+    targets = [codec.targets(pixels, levels) for pixels in pictures]
+    tokens = [
+        codec.encode(p, b, targets=t).tokens for p, t in zip(pictures, targets, strict=True) for b in (16, 22, 28)
+    ]
     linear = dataclasses.replace(codec.tables, w3=np.zeros_like(codec.tables.w3))
     observed = Observed.join([observe(t, config, linear) for t in tokens[:24]])
     static = fit_static(linear, observed)

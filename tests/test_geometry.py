@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prow.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
-from prow.geometry import Level, Pass, every_other, levels, passes, split
+from prow.geometry import Level, Pass, levels, passes, split
 
 CONFIG = CONFIGS["anchor"]  # tile 16
 quick = settings(deadline=None, max_examples=200)
@@ -66,41 +66,29 @@ def test_levels_halve_until_one_tile_holds_all(width: int, height: int, tile: in
 
 
 PLANS = {
-    # size: (size of the first level, depths of the levels that every other pass is sent at, from full resolution on and
-    # from half resolution on)
-    (1, 1): ((1, 1), [0], [0]),
-    (16, 16): ((16, 16), [0], [0]),
-    (17, 1): ((9, 1), [1, 0], [1]),
-    (64, 20): ((16, 5), [2, 0], [2]),
-    (65, 20): ((9, 3), [3, 0], [3, 1]),  # an octave above the coarsest would be too close
-    (768, 512): ((12, 8), [6, 4, 2, 0], [6, 3, 1]),
-    (1025, 1): ((9, 1), [7, 4, 2, 0], [7, 5, 3, 1]),
-    (65_535, 1): ((16, 1), [12, 10, 8, 6, 4, 2, 0], [12, 9, 7, 5, 3, 1]),
-    (65_535, 65_535): ((16, 16), [12, 10, 8, 6, 4, 2, 0], [12, 9, 7, 5, 3, 1]),
+    # size: (size of the first level, number of levels)
+    (1, 1): ((1, 1), 1),
+    (16, 16): ((16, 16), 1),
+    (17, 1): ((9, 1), 2),
+    (64, 20): ((16, 5), 3),
+    (65, 20): ((9, 3), 4),
+    (768, 512): ((12, 8), 7),
+    (1025, 1): ((9, 1), 8),
+    (65_535, 1): ((16, 1), 13),
+    (65_535, 65_535): ((16, 16), 13),
 }
 
 
 @pytest.mark.parametrize("size", PLANS)
-def test_passes(size: tuple[int, int]) -> None:
-    (first, *_), plan = PLANS[size], passes(*size, CONFIG)
-    pyramid = levels(*size, CONFIG.tile)
-    count = len(pyramid)
-    assert [p.level for p in plan] == [*pyramid, pyramid[-1]]
+def test_each_level_has_one_pass_and_full_resolution_is_refined(size: tuple[int, int]) -> None:
+    (first, count), plan = PLANS[size], passes(*size, CONFIG)
+    pyramid, refining = levels(*size, CONFIG.tile), len(CONFIG.refine_shifts)
+    assert len(pyramid) == count and refining == 6
+    assert [p.level for p in plan] == [*pyramid, *[pyramid[-1]] * refining]
     assert (plan[0].level.width, plan[0].level.height) == first
-    assert [p.depth for p in plan] == [*range(count - 1, -1, -1), 0]
-    assert [p.kind for p in plan] == [START, *[MIDDLE] * (count - 2), *[FULL] * (count > 1), REFINE]
-    assert [p.shift for p in plan] == [CONFIG.octave_shift * p.depth for p in plan[:-1]] + [6]
-
-
-@pytest.mark.parametrize("size", PLANS)
-def test_every_other_pass(size: tuple[int, int]) -> None:
-    plan = passes(*size, CONFIG)
-    for phase, depths in enumerate(PLANS[size][1:]):
-        sent = [i for i in range(len(plan) - 1) if i not in every_other(plan, phase)]
-        assert [plan[i].depth for i in sent] == depths
-        fewer = [i for i in range(len(plan) - 1) if i not in every_other(plan, phase, lowest=False)]
-        assert fewer == (sent if len(sent) < 3 else [sent[0], *sent[2:]])
-    assert every_other(plan) == every_other(plan, 0) <= set(range(1, len(plan) - 1))
+    assert (plan[-1].level.width, plan[-1].level.height) == size
+    assert [p.depth for p in plan] == [*range(count - 1, -1, -1), *[0] * refining]
+    assert [p.kind for p in plan] == [START, *[MIDDLE] * (count - 2), *[FULL] * (count > 1), *[REFINE] * refining]
 
 
 def test_a_plan_costs_no_memory_per_tile() -> None:
@@ -117,15 +105,44 @@ def test_a_plan_costs_no_memory_per_tile() -> None:
 
 
 def test_refining_passes_follow_the_config() -> None:
-    config = dataclasses.replace(CONFIG, refine_shifts=(6, 12, 18))
-    plan = passes(100, 50, config)
-    assert [p.shift for p in plan if p.kind == REFINE] == [6, 12, 18]
-    assert len({(p.level.width, p.level.height) for p in plan[-4:]}) == 1
+    for shifts in ((), (7,), (6, 12, 18)):
+        plan = passes(100, 50, dataclasses.replace(CONFIG, refine_shifts=shifts))
+        refining = plan[4:]  # behind 13 x 7, 25 x 13, 50 x 25 and 100 x 50 px
+        assert [p.kind for p in plan[:4]] == [START, MIDDLE, MIDDLE, FULL]
+        assert [(p.kind, p.depth, p.shift) for p in refining] == [(REFINE, 0, shift) for shift in shifts]
+        assert {p.level for p in refining} <= {plan[3].level}
 
 
-def test_steps_are_finer_at_coarse_levels_and_never_below_the_grid() -> None:
-    plan = passes(768, 512, CONFIG)
-    indices = [p.step_index(40) for p in plan]
-    assert indices == [22, 25, 28, 31, 34, 37, 40, 34]
+def test_steps_are_coarser_at_coarse_levels_and_finer_in_refining_passes() -> None:
+    indices = [p.step_index(40) for p in passes(768, 512, CONFIG)]
+    assert indices == [46, 45, 44, 43, 42, 41, 40, 36, 32, 28, 24, 20, 16]
     assert step_size(40) / step_size(36) == pytest.approx(2)
+    steeper = dataclasses.replace(CONFIG, octave_step=3, refine_shifts=(5,))
+    assert [p.step_index(40) for p in passes(768, 512, steeper)] == [58, 55, 52, 49, 46, 43, 40, 35]
+
+
+def test_steps_stay_on_the_grid() -> None:
+    plan = passes(768, 512, CONFIG)
+    assert [p.step_index(60) for p in plan[:7]] == [63, 63, 63, 63, 62, 61, 60]
+    assert [p.step_index(9) for p in plan[6:]] == [9, 5, 1, 0, 0, 0, 0]
     assert Pass(REFINE, plan[-1].level, 0, 6).step_index(3) == 0
+
+
+def test_each_pass_is_finer_than_the_one_before() -> None:
+    """The same detail has twice the coefficient a level up, so in units of full resolution each step is smaller."""
+    for config in (CONFIGS["prow-small"], CONFIGS["toy"], CONFIG):
+        plan = passes(768, 512, config)
+        steps = [step_size(p.step_index(config.usual_base)) * 2**p.depth for p in plan]
+        ratios = [coarse / fine for coarse, fine in zip(steps, steps[1:], strict=False)]
+        assert min(ratios) >= 1.99
+        assert ratios[: plan[0].depth] == pytest.approx([2 ** (1 + config.octave_step / 4)] * plan[0].depth)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"usual_base": 2}, {"usual_base": 61}, {"octave_step": -1}, {"refine_shifts": (4, -1)}]
+)
+def test_schedules_that_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="usual_base|octave_step"):
+        dataclasses.replace(CONFIG, **wrong)
+    assert dataclasses.replace(CONFIG, usual_base=3).usual_base == 3
+    assert dataclasses.replace(CONFIG, usual_base=60).usual_base == 60

@@ -15,8 +15,8 @@ from prow.vivid import Vivid
 
 Draw = Callable[..., np.ndarray]
 SIZES = [(70, 50), (33, 20), (70, 50), (1, 1), (70, 50), (33, 20), (70, 50)]
-# Of the pictures of 70 x 50 px only the second has tokens in every pass; none but the last has few for its size.
-BUDGETS = [200, 2000, 2500, 40, 300, 250, 12]
+# Of the pictures of 70 x 50 px all but the last have tokens at full resolution, the second in refining passes, too.
+BUDGETS = [500, 2000, 2500, 40, 550, 250, 12]
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,15 @@ def drawn(draw: Draw) -> list[np.ndarray]:
 def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
     """Whole files, one in the bare profile, and one cut behind its header."""
     found = [prow.encode(image, bytes=max(32, n), effort=3) for image, n in zip(drawn, BUDGETS, strict=True)]
-    found[4] = prow.encode(drawn[4], bytes=300, effort=3, profile="bare")
+    found[4] = prow.encode(drawn[4], bytes=BUDGETS[4], effort=3, profile="bare")
     found[6] = found[6][:12]
     return found
+
+
+def test_the_files_are_what_they_should_be(files: list[bytes]) -> None:
+    sent = [{step.kind for step in prow.inspect(data).tokens_per_pass or () if step.tokens} for data in files]
+    assert ["full" in sent[i] for i in (0, 2, 4, 6)] == [True, True, True, False]
+    assert ["refine" in sent[i] for i in (0, 2, 4, 6)] == [False, True, False, False]
 
 
 def test_same_pictures_in_the_same_order(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:

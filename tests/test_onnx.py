@@ -34,11 +34,12 @@ def no_wish(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw_tokens(width: int, height: int, model: Model, empty: tuple[int, ...] = (), base: int | None = 40) -> Tokens:
-    """Tokens at random: a third of the tiles has none, and none has any in the passes `empty`."""
+    """Tokens at random: a third of the tiles has none, the first one some, and none has any in the passes `empty`."""
     rng, config, drawn = np.random.default_rng(width), model.config, []
     ranks, ends = np.arange(config.coefficients), np.array([0, *np.cumsum(config.token_dims)])
     for index, step in enumerate(passes(width, height, config)):
         counts = rng.integers(0, config.tokens + 1, step.level.tiles) * (rng.random(step.level.tiles) < 0.66)
+        counts[0] = max(counts[0], 1)
         counts *= index not in empty
         values = rng.laplace(0, 20, (step.level.tiles, len(ranks))) / (1 + ranks) * (ranks < ends[counts][:, None])
         drawn.append(PassTokens(counts.astype(np.int16), values.round().astype(np.int16)))
@@ -65,14 +66,19 @@ def test_pictures_equal_those_of_torch(name: str, size: tuple[int, int]) -> None
     assert difference(model, draw_tokens(*size, model)) < 0.01
 
 
-@pytest.mark.parametrize("empty", [(0, 1, 2, 3, 4, 5), (0, 1), (1, 3, 4, 5), (1, 2, 4, 5), (2, 3), (5,), (4,), ()])
+REFINING = (5, 6, 7, 8, 9, 10)  # passes of 150 x 131 px
+EMPTY = [range(11), (0, 1), (1, 3, 4, *REFINING), (1, 2, 4, *REFINING), (2, 3), REFINING, (5, 6, 8), (4,), ()]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
 @pytest.mark.parametrize("name", MODELS)
 def test_passes_without_tokens(name: str, empty: tuple[int, ...]) -> None:
     model = registry.load(name)
     tokens = draw_tokens(150, 131, model, empty)
     start, middle, full, refine = KIND_NAMES
     kinds = [KIND_NAMES[step.kind] for step in passes(150, 131, model.config)]
-    assert kinds == [start, middle, middle, middle, full, refine]
+    assert kinds == [start, middle, middle, middle, full, *[refine] * len(REFINING)]
+    assert {i for i, part in enumerate(tokens.passes) if not part.counts.any()} == set(empty)
     assert difference(model, tokens) < 0.01
     assert difference(model, dataclasses.replace(tokens, base=None)) < 0.01
 
@@ -123,6 +129,12 @@ def test_steps_between_networks_equal_those_of_torch(size: tuple[int, int]) -> N
     last = len(level.rows) - 1, len(level.rows)
     assert np.array_equal(got.cut(picture, *last), wanted.cut(torch.from_numpy(picture)[None], *last))
     assert np.array_equal(got.join(tiles), picture)
+    for back in (False, True):
+        lapped = got.lap(picture.copy(), back=back)
+        assert lapped.dtype == np.float32
+        np.testing.assert_allclose(lapped, wanted.lap(torch.from_numpy(picture)[None], back=back)[0], rtol=0, atol=1e-3)
+        assert np.allclose(lapped, picture, atol=1) == (level.tiles == 1)
+        np.testing.assert_allclose(got.lap(lapped, back=not back), picture, rtol=0, atol=1e-3)
     share = rng.uniform(0, 1, level.tiles).astype(np.float32)
     assert np.array_equal(got.spread(share)[None], wanted.spread(torch.from_numpy(share)))
     for height, width in ((2 * level.height, 2 * level.width), (2 * level.height - 1, 2 * level.width - 1)):
@@ -157,13 +169,12 @@ def test_tokens_equal_those_of_torch(name: str, size: tuple[int, int]) -> None:
     mine, other = model.onnx, Codec(model.network("cpu"), model.tables)
     for got, wanted in zip(mine.targets(pixels), other.targets(pixels), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3)
-    for left, right in ((mine, other), (mine.linear, other.linear)):
-        found, expected = (codec.encode(pixels, 36, refine=True).tokens for codec in (left, right))
-        values = [(a.values != b.values).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
-        counts = [(a.counts != b.counts).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
-        assert max(values) < 0.01 and np.mean(counts) < 0.02
-        assert any(part.counts.any() for part in found.passes)
-        assert [part.values.dtype for part in found.passes] == [np.int16] * len(found.passes)
+    found, expected = (codec.encode(pixels, 36).tokens for codec in (mine, other))
+    values = [(a.values != b.values).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
+    counts = [(a.counts != b.counts).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
+    assert max(values) < 0.01 and np.mean(counts) < 0.02
+    assert all(part.counts.any() for part in found.passes[2:]) or size == (1, 1)
+    assert [part.values.dtype for part in found.passes] == [np.int16] * len(found.passes)
 
 
 @pytest.mark.parametrize("asked", [{"bytes": 300, "effort": 5}, {"bytes": 60, "effort": 1}, {"quality": 40}])
@@ -223,9 +234,21 @@ def test_graphs_are_those_of_the_installed_models() -> None:
     assert all((graphs / name).stat().st_size < 100_000 for name in wanted)
 
 
+def test_each_network_has_a_graph_of_its_own() -> None:
+    """What chooses tokens and what inverts the transform has no weights, and there is nothing else without networks."""
+    small, anchor = (registry.load(name) for name in ("prow-small", "anchor"))
+    networks = ("decoder", "coarse_filter", "fine_filter", "light_filter")
+    assert parts(small.config) == ("encoder", "inverse", *networks) and parts(anchor.config) == ("encoder", "inverse")
+    weights = {part: set(small.weights(f"network.{part}.")) for part in parts(small.config)}
+    assert [part for part, names in weights.items() if not names] == ["encoder", "inverse"]
+    assert set.union(*weights.values()) == set(small.weights("network."))
+    assert not anchor.weights("network.")
+
+
 def test_folder_follows_the_shape_of_the_networks() -> None:
     config = registry.load("prow-small").config
-    assert folder_name(dataclasses.replace(config, description="better", refine_shifts=())) == folder_name(config)
+    schedule = {"usual_base": 30, "octave_step": 2, "refine_shifts": ()}
+    assert folder_name(dataclasses.replace(config, description="better", **schedule)) == folder_name(config)
     changed = [{"fine_dilations": (1, 2, 1, 1)}, {"heads": 4}, {"decoder_depth": 1}, {"network": False}]
     assert len({folder_name(dataclasses.replace(config, **fields)) for fields in [{}, *changed]}) == 5
 
@@ -236,7 +259,8 @@ def test_weights_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(w.dtype == np.float32 for w in weights.values())
     name = "network.decoder.head.weight"
     for wrong in ({**weights, name: weights[name][1:]}, {k: v for k, v in weights.items() if k != name}):
-        monkeypatch.setattr(Model, "weights", lambda self, prefix, wrong=wrong: wrong)
+        given = {"network.inverse.": {}, "network.decoder.": wrong}
+        monkeypatch.setattr(Model, "weights", lambda self, prefix, given=given: given[prefix])
         with pytest.raises(ModelError, match="the weights of prow-small do not fit its graph decoder"):
             OnnxCodec(model).decode(tokens)
 
@@ -247,6 +271,8 @@ def test_export_command(installed: None, tmp_path: Path, monkeypatch: pytest.Mon
     model = registry.load("toy")
     assert not graph_folder(model.config).is_dir()
     onnx_export.export("toy", tmp_path)
+    written = (tmp_path / folder_name(model.config)).iterdir()
+    assert {path.name for path in written} == {f"{part}.onnx" for part in parts(model.config)}
     monkeypatch.setattr(onnx_codec, "graph_folder", lambda config: tmp_path / folder_name(config))
     for size in ((61, 45), (1, 1)):
         assert difference(model, draw_tokens(*size, model)) < 0.01
@@ -258,5 +284,5 @@ def test_threads(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = registry.load("anchor")
     codec = OnnxCodec(model)
     assert codec.decode(draw_tokens(20, 20, model)).shape == (3, 20, 20)
-    threads = codec._sessions["decoder"].get_session_options().intra_op_num_threads
+    threads = codec._sessions["inverse"].get_session_options().intra_op_num_threads
     assert threads == {"1": 1, "2,1": 2}.get(given, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from conftest import draw_picture, psnr, read, same
 import prow
 from prow import container, rate
 from prow.codec import Codec
-from prow.geometry import every_other, passes
+from prow.config import NEAR
+from prow.geometry import passes
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -18,7 +21,7 @@ BUDGETS = (32, 33, 64, 257, 1000, 2000)
 
 
 def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor into filtering them. A picture of one colour says so little that even the finest level is looked at."""
+    """Nor into filtering them. A picture of one colour says so little of these that there is room for more."""
     chosen, filtered, made = set(), set(), []
     choose, finish, targets = Codec._choose_tokens, Codec._finish, Codec.targets
     monkeypatch.setattr(
@@ -31,49 +34,122 @@ def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkey
     pixels = draw_picture(640, 480)
     done = rate.at_bytes(codec, [pixels], 60, 5)[0]
     assert len(done.content) == 60 and not done.exhausted
-    assert max(chosen) == max(part.shape[-1] for part in made[0]) == 160
+    assert max(chosen) <= max(part.shape[-1] for part in made[0]) == 160
     assert torch.equal(made[0][-1], targets(codec, pixels)[len(made[0]) - 1])
     filtered.clear()
     assert codec.decode(done.tokens).shape == (3, 480, 640)
     assert max(filtered) < 320
-    assert len(rate.at_bytes(codec, [np.full((480, 640, 3), 77, np.uint8)], 60, 5)[0].content) == 60
-    assert max(chosen) == 640
+    made.clear()
+    chosen.clear()
+    monkeypatch.setattr(rate, "_SPARSE", 1.0)
+    done = rate.at_bytes(codec, [np.full((480, 640, 3), 77, np.uint8)], 60, 1)[0]
+    assert len(done.content) == 60 and not done.exhausted
+    assert [len(parts) for parts in made] == [3, len(passes(640, 480, codec.config))]
+    assert 20 < max(chosen) < 640
 
 
-def test_an_encoder_tries_several_plans(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried, sent = set(), set()
-    encode_many = Codec.encode_many
+# -- the search ---------------------------------------------------------------------------------------------------
+
+
+def base_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the base step of every stream that is made."""
+    tried, encode_many = [], Codec.encode_many
     monkeypatch.setattr(
         Codec,
         "encode_many",
         lambda self, size, batch, **options: (
-            tried.update(wanted.left_out for wanted in batch if self.config.network),
+            tried.extend(wanted.base for wanted in batch),
             encode_many(self, size, batch, **options),
         )[1],
     )
-    size = (300, 32)
-    plan = passes(*size, codec.config)
-    rate.at_bytes(codec, [draw_picture(*size)], 500, 3)
-    assert len(tried) == 1  # what is best for the anchor
-    done = rate.at_bytes(codec, [draw_picture(*size)], 500, 5)[0]
-    assert len(done.content) == 500
-    assert tried == {every_other(plan, phase, lowest=lowest) for phase in (0, 1) for lowest in (True, False)}
-    sent = {i for i, part in enumerate(done.tokens.passes) if part.counts.any()}
-    assert any(not sent & left_out for left_out in tried)
+    return tried
 
 
-@pytest.mark.parametrize("room", [60, 200])
+def test_efforts_try_more_and_more_base_steps(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the usual one, which is all that the least effort looks at, and none twice."""
+    tried, numbers, usual = base_steps(monkeypatch), [], codec.config.usual_base
+    assert sorted(rate.EFFORTS) == list(range(1, 10))
+    for effort in rate.EFFORTS:
+        tried.clear()
+        done = rate.at_bytes(codec, [draw_picture(72, 56)], 200, min(effort, 5))[0]
+        assert len(done.content) == 200 and not done.exhausted
+        assert tried[0] == usual and len(set(tried)) == len(tried)
+        assert all(rate.FINEST <= base <= rate.COARSEST for base in tried)
+        assert done.tokens.base in tried
+        numbers.append(len(tried))
+    assert numbers == sorted(numbers) and numbers[0] == 1 < numbers[4]
+
+
+def test_a_stream_that_is_too_short_calls_for_finer_steps(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a picture that the usual base step tells in less than what there is room for."""
+    pixels, usual = draw_picture(9, 7), codec.config.usual_base
+    sizes = {base: len(codec.encode(pixels, base).content) for base in range(usual - 3, usual + 1)}
+    assert sizes[usual] < sizes[usual - 1]
+    tried, room = base_steps(monkeypatch), sizes[usual] + 1
+    done = rate.at_bytes(codec, [pixels], room, 5)[0]
+    assert len(done.content) == room and not done.exhausted
+    assert tried[0] == usual and done.tokens.base is not None and done.tokens.base < usual
+
+
+def compared(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> tuple[float, float]:
+    """How far a file is from the picture, and how far a cut of the stream of the usual base step is."""
+    height, width = pixels.shape[:2]
+    done = rate.at_bytes(codec, [pixels], room, effort)[0]
+    assert len(done.content) == room
+    assert same(read(codec, done.content, width, height), done.tokens)
+    usual = read(codec, codec.encode(pixels, codec.config.usual_base, room=room).content[:room], width, height)
+    last, targets = max(usual.depth(), done.tokens.depth()), codec.targets(pixels)
+    found, before = (codec.distortion(tokens, targets, last) for tokens in (done.tokens, usual))
+    return found, before
+
+
+@pytest.mark.parametrize("room", [24, 60, 200, 900])
+@pytest.mark.parametrize("seed", [2, 3])
+def test_no_effort_is_worse_than_the_usual_base_step(room: int, seed: int, codec: Codec) -> None:
+    pixels = draw_picture(72, 56, seed=seed)
+    pairs = [compared(codec, pixels, room, effort) for effort in (1, 2, 3, 5, 7)]
+    assert all(found <= before + 1e-3 for found, before in pairs)
+    assert any(found < before - 0.01 for found, before in pairs)  # or there would be no need to search
+
+
+@pytest.mark.parametrize("room", [100, 200])
 def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=2)
-    scores = []
-    for effort in (1, 3, 5, 9):
-        done = rate.at_bytes(codec, [pixels], room, effort)[0]
-        assert len(done.content) == room
-        assert same(read(codec, done.content, 72, 56), done.tokens)
-        targets = codec.targets(pixels)
-        scores.append(codec.distortion(done.tokens, targets, len(targets) - 1))
+    found = [rate.at_bytes(codec, [pixels], room, effort)[0].tokens for effort in (1, 3, 5, 9)]
+    targets = codec.targets(pixels)
+    last = max(tokens.depth() for tokens in found)
+    scores = [codec.distortion(tokens, targets, last) for tokens in found]
     assert scores == sorted(scores, reverse=True) and scores[-1] < scores[1]
-    assert sorted(rate.EFFORTS) == list(range(1, 10))
+
+
+# -- masters ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(64, 48), (100, 75), (31, 9)])
+def test_with_the_least_effort_a_file_is_a_cut_of_the_master(size: tuple[int, int], codec: Codec) -> None:
+    """The stream of the usual base step with all passes, whatever the size of the cut."""
+    pixels = draw_picture(*size)
+    master = codec.encode(pixels, codec.config.usual_base).content
+    for room in np.unique(np.geomspace(4, len(master) - 1, 25).astype(int)).tolist():
+        done = rate.at_bytes(codec, [pixels], room, 1)[0]
+        assert done.content == master[:room]
+        assert same(done.tokens, read(codec, master[:room], *size)) and not done.exhausted
+    assert prow.encode(pixels, bytes=300, effort=1)[12:] == master[:288]
+
+
+def test_a_cut_of_the_master_where_passes_end(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the passes that a room can fill have just so many bytes, the file goes on as the master does, too."""
+    size = (64, 48)
+    pixels, plan = draw_picture(*size), passes(*size, codec.config)
+    master = codec.encode(pixels, codec.config.usual_base).content
+    for count in range(1, plan[0].depth + 1):
+        length = len(codec.encode(pixels, codec.config.usual_base, targets=codec.targets(pixels, count)).content)
+        level = plan[count - 1].level
+        for room in range(max(1, length - 10), length + 3):
+            monkeypatch.setattr(rate, "_SPARSE", 8 * room / (2 * level.width * level.height))  # so that there are these
+            done = rate.at_bytes(codec, [pixels], room, 1)[0]
+            assert done.content == master[:room]
+            assert same(done.tokens, read(codec, master[:room], *size))
 
 
 # -- exact sizes -------------------------------------------------------------------------------------------------
@@ -124,23 +200,61 @@ def test_bpp_counts_the_whole_file(bpp: float) -> None:
 @pytest.mark.parametrize("size", [(17, 23), (64, 48)])
 def test_quality_is_monotone_in_size(size: tuple[int, int]) -> None:
     pixels = draw_picture(*size)
-    files = [prow.encode(pixels, quality=q) for q in (0, 12.5, 25, 37, 50, 62, 75, 88, 100)]
+    files = [prow.encode(pixels, quality=q) for q in np.linspace(0, 100, 25)]  # every other step
     sizes = [len(data) for data in files]
     assert sizes == sorted(sizes)
-    assert len(set(sizes)) >= 8  # of so small a picture, the lowest qualities say nothing at all
-    assert (
-        psnr(pixels, prow.decode(files[-1])) > psnr(pixels, prow.decode(files[4])) > psnr(pixels, prow.decode(files[0]))
-    )
+    assert len(set(sizes)) >= 18  # of so small a picture, the lowest qualities say next to nothing
+    scores = [psnr(pixels, prow.decode(data)) for data in files[::6]]
+    assert all(later > earlier + 0.3 for earlier, later in zip(scores, scores[1:], strict=False))
+    assert scores[-1] > scores[0] + 20
     assert prow.encode(pixels) == prow.encode(pixels, quality=50)
 
 
-def test_a_pixel_exhausts_the_model() -> None:
+@pytest.mark.parametrize("size", [(1, 1), (17, 23), (768, 512)])
+def test_quality_says_which_step_a_stream_ends_with(size: tuple[int, int], codec: Codec) -> None:
+    plan, usual = passes(*size, codec.config), codec.config.usual_base
+    coarsest = usual - plan[0].shift + 4 * plan[0].depth
+    found = {}
+    for wanted in range(rate.LARGEST, rate.SMALLEST + 1):
+        base, count = rate._ending(plan, usual, wanted)
+        assert abs(base - usual) <= NEAR and 1 <= count <= len(plan)
+        found[wanted] = base, count
+        last = plan[count - 1]
+        if wanted <= coarsest + NEAR:
+            assert base - last.shift + 4 * last.depth == wanted  # in units of full resolution
+        else:
+            assert (base, count) == (usual + NEAR, 1)  # the coarsest there is
+    counts = [count for _, count in found.values()]
+    assert counts == sorted(counts, reverse=True) and counts[0] == len(plan)
+    for step in plan:  # the usual base step, wherever that will do
+        index = usual - step.shift + 4 * step.depth
+        assert index not in found or found[index][0] == usual
+
+
+def test_quality_chooses_base_step_and_last_pass(codec: Codec) -> None:
+    pixels, plan = draw_picture(64, 48), passes(64, 48, codec.config)
+    for quality, base, count in ((0, 35, 1), (25, 34, 2), (50, 32, 4), (62.5, 30, 5), (100, 32, 10)):
+        wanted = round(rate.SMALLEST - (rate.SMALLEST - rate.LARGEST) * quality / 100)
+        done = rate.at_quality(codec, [pixels], quality)[0]
+        assert (base, count) == rate._ending(plan, 32, wanted) and done.tokens.base == base
+        sent = [bool(part.counts.any()) for part in done.tokens.passes]
+        assert sent == [True] * count + [False] * (10 - count)
+        assert same(read(codec, done.content, 64, 48), done.tokens)
+        with_rest = codec.encode(pixels, base).tokens
+        assert same(
+            dataclasses.replace(with_rest, passes=with_rest.passes[:count]),
+            dataclasses.replace(done.tokens, passes=done.tokens.passes[:count]),
+        )
+
+
+@pytest.mark.parametrize("budget", [500, 10**9])
+def test_a_pixel_exhausts_the_model(budget: int) -> None:
     pixel = np.array([[[200, 30, 90]]], np.uint8)
-    data = prow.encode(pixel, bytes=500)
+    data = prow.encode(pixel, bytes=budget)
     assert 12 < len(data) < 40  # the model has nothing left to say, and says so by stopping
     assert prow.inspect(data).state == "whole"
     assert np.abs(np.asarray(prow.decode(data), int) - pixel).max() <= 1
-    assert prow.encode(pixel, bytes=10**9) == data
+    assert prow.encode(pixel, bytes=budget) == data
 
 
 def test_exhausted_says_so(codec: Codec) -> None:

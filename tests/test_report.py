@@ -288,7 +288,7 @@ def test_bad_results_are_refused(text: str | None, message: str, files: Path, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "webp,gif"], "report: unknown codec 'gif': wanted some of prow, prow-vivid, prow-bare"),
+        (["--codecs", "webp,gif"], "report: unknown codec 'gif': wanted some of prow, prow-vivid, prow-cuts"),
         (["--codecs", "anchor-scaled"], "report: unknown codec 'anchor-scaled'"),
         (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers above 0"),
         (["--cuts", "8,100"], "--cuts has 8: must be 32 or more"),

@@ -256,7 +256,7 @@ def test_differences_are_image_by_image() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-bare"),
+        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare"),
         (["--tasks", "chess"], "unknown task 'chess': wanted some of top1, words"),
         (["--budgets", "many"], "--budgets is 'many': wanted whole numbers"),
         (["--limit", "0"], "must be 1 or more"),

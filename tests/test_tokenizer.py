@@ -16,10 +16,11 @@ from prow.anchor import COLOUR, Anchor
 from prow.codec import Codec
 from prow.config import CONFIGS, FULL, MIDDLE, START
 from prow.geometry import Level, Pass
+from prow.lapping import lap_matrix, reach, windows
 from prow.tiling import Tiling, double, halve, pyramid
 from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
 from prow.tokens import empty_tokens
-from prow.training.loop import filter_loss, run_passes
+from prow.training.loop import Cut, run_passes
 from prow.training.statistics import Statistics
 
 TOY = CONFIGS["toy"]
@@ -88,6 +89,89 @@ def test_cut_and_join(size: tuple[int, int]) -> None:
         assert torch.equal(tile[:, :h, :w], picture[0, :, y : y + h, x : x + w])
         assert torch.equal(tile[:, h - 1 :, :w], tile[:, h - 1 : h, :w].expand(-1, T - h + 1, -1))  # replicated
         assert torch.equal(tile[:, :, w - 1 :], tile[:, :, w - 1 : w].expand(-1, -1, T - w + 1))
+
+
+TO_LAP = [(8, 8), (9, 8), (8, 17), (17, 23), (64, 50), (40, 1), (1, 40), (16, 16)]
+
+
+@pytest.mark.parametrize("size", TO_LAP)
+def test_lapping_is_orthonormal_and_comes_back(size: tuple[int, int]) -> None:
+    width, height = size
+    tiling = Tiling(Level(width, height, T))
+    picture, other = (pixels(2, 3, height, width, seed=seed) for seed in (0, 1))
+    kept = picture.clone()
+    lapped = tiling.lap(picture)
+    assert torch.equal(picture, kept) and lapped.shape == picture.shape
+    torch.testing.assert_close(lapped.square().sum((1, 2, 3)), picture.square().sum((1, 2, 3)), rtol=1e-5, atol=0)
+    torch.testing.assert_close((lapped * tiling.lap(other)).sum(), (picture * other).sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(tiling.lap(lapped, back=True), picture, rtol=0, atol=1e-3)
+    torch.testing.assert_close(tiling.lap(tiling.lap(picture, back=True)), picture, rtol=0, atol=1e-3)
+    assert torch.allclose(lapped, picture, atol=1) == (tiling.level.tiles == 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (5, 7), (8, 1)])
+def test_a_single_tile_is_not_lapped(size: tuple[int, int]) -> None:
+    picture = pixels(1, 3, size[1], size[0])
+    for back in (False, True):
+        assert torch.equal(Tiling(Level(*size, T)).lap(picture, back=back), picture)
+
+
+@pytest.mark.parametrize("lengths", [[8], [8, 8, 8], [7, 7, 6], [5, 4], [16] * 3 + [15] * 2, [1, 1]])
+def test_windows_of_borders_do_not_overlap(lengths: list[int]) -> None:
+    wide, places = reach(lengths), windows(lengths)
+    assert wide == (min(lengths) // 2 if len(lengths) > 1 else 0)
+    assert places.shape == (len(lengths) - 1, 2 * wide)
+    assert len(np.unique(places)) == places.size
+    for border, row in zip(np.cumsum(lengths), places, strict=False):
+        assert row.tolist() == list(range(border - wide, border + wide))
+    assert places.size == 0 or (places.min() >= 0 and places.max() < sum(lengths))
+
+
+@pytest.mark.parametrize("wide", range(1, 9))
+def test_the_matrix_of_a_border(wide: int) -> None:
+    """Orthonormal, and the same from both sides; what is flat stays flat."""
+    matrix = torch.from_numpy(lap_matrix(wide))
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(2 * wide), rtol=0, atol=1e-5)
+    torch.testing.assert_close(matrix.flip(0, 1), matrix, rtol=0, atol=1e-5)
+    torch.testing.assert_close(matrix.sum(1), torch.ones(2 * wide), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", TO_LAP)
+def test_a_flat_picture_stays_flat(size: tuple[int, int]) -> None:
+    """So its tiles have but one coefficient a channel, as they had without lapping."""
+    width, height = size
+    level = Level(width, height, T)
+    tiling, flat = Tiling(level), torch.tensor([200.0, 30, 90])[None, :, None, None].expand(1, -1, height, width)
+    torch.testing.assert_close(tiling.lap(flat), flat, rtol=0, atol=1e-3)
+    coefficients = Anchor(T)(tiling.cut(tiling.lap(flat)), tiling.sizes).view(-1, 3, T * T)
+    assert float(coefficients[..., 1:].abs().max()) < 0.01 < float(coefficients[..., 0].abs().min())
+
+
+def coarsely(picture: Tensor, level: Level, kept: int, *, lapped: bool) -> Tensor:
+    """The picture by the lowest frequencies of each tile alone, kept x kept of them a channel."""
+    tiling, anchor = Tiling(level), Anchor(T)
+    coefficients = anchor(tiling.cut(tiling.lap(picture) if lapped else picture), tiling.sizes)
+    low = torch.zeros(3, T, T)
+    low[:, :kept, :kept] = 1
+    joined = tiling.join(anchor.inverse(coefficients * low.flatten(), tiling.sizes))
+    return tiling.lap(joined, back=True) if lapped else joined
+
+
+@pytest.mark.parametrize("size", [(64, 48), (61, 45)])
+def test_no_border_shows_where_tiles_are_lapped(size: tuple[int, int]) -> None:
+    """A ramp, told by the means of its tiles, is a staircase without lapping; with it, its steps are smoothed."""
+    width, height = size
+    level = Level(width, height, T)
+    ramp = (2.0 * torch.arange(width) + 1.5 * torch.arange(height)[:, None]).expand(1, 3, height, width)
+    borders = np.cumsum(level.columns)[:-1]
+    error, step = {}, {}
+    for lapped in (False, True):
+        got = coarsely(ramp, level, 1, lapped=lapped)
+        error[lapped] = float((got - ramp)[..., T:-T, T:-T].square().mean())
+        across = (got[..., 1:] - got[..., :-1])[..., T:-T, :]
+        step[lapped] = float((across[..., borders - 1] - 2).abs().mean())
+    assert step[False] > 10 and step[True] < 0.3 * step[False]
+    assert error[True] < 0.85 * error[False]
 
 
 def test_cut_takes_whole_rows_of_tiles() -> None:
@@ -167,14 +251,21 @@ def tiles() -> dict[str, Tensor]:
     return {**given, "order": order, "values": values, "counts": counts}
 
 
+def painted(network: Tokenizer, given: dict[str, Tensor], kind: int) -> Tensor:
+    """What the received integers and the decoder make of the context."""
+    anchored = given["context"] + network.restore(given["values"], given["sizes"], given["step"], given["order"])
+    if not network.config.network:
+        return anchored
+    received = given["values"], given["counts"]
+    return anchored + network.correct(*received, anchored, given["context"], given["step"], kind, given["order"])
+
+
 def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> list[Tensor]:
-    """What analyse, synthesise and finish make of the tiles, and the next level's context by them."""
-    common = (given["context"], given["sizes"], given["step"], kind, given["order"])
-    ratios = network.analyse(given["tile"], *common)
-    painted = network.synthesise(given["values"], given["counts"], *common)
+    """What decoder and loop filter make of the tiles, and the next level's context by them."""
+    picture = painted(network, given, kind)
     share = (given["counts"] / N)[:, None, None, None].expand(-1, 3, T, T)
-    finished, ahead = network.finish(painted, given["context"], share, given["step"], kind)
-    return [ratios, painted, finished, double(finished, ahead, 2 * T, 2 * T)]
+    finished, ahead = network.finish(picture, given["context"], share, given["step"], kind)
+    return [picture, finished, double(finished, ahead, 2 * T, 2 * T)]
 
 
 @pytest.mark.parametrize("kind", [START, FULL])
@@ -188,14 +279,29 @@ def test_a_new_network_is_the_linear_codec(kind: int, tiles: dict[str, Tensor]) 
         assert torch.equal(with_network, without)
 
 
-def test_the_linear_codec_is_exact_without_rounding(tiles: dict[str, Tensor]) -> None:
-    linear = Tokenizer(dataclasses.replace(TOY, network=False)).eval()
-    ratios = run(linear, tiles, FULL)[0]
-    every = torch.full((6,), N)
-    context, sizes, step, order = (tiles[name] for name in ("context", "sizes", "step", "order"))
-    painted = linear.synthesise(ratios, every, context, sizes, step, FULL, order)
-    for got, wanted, (h, w) in zip(painted, tiles["tile"], sizes.tolist(), strict=True):
+def test_restoring_is_the_inverse_of_analysing(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+    """Whatever the network, the size of the tile, the step and the order: without rounding nothing is lost."""
+    residual, rest = tiles["tile"] - tiles["context"], (tiles["sizes"], tiles["step"], tiles["order"])
+    ratios = network.analyse(residual, *rest)
+    assert ratios.shape == (6, K)
+    for got, wanted, (h, w) in zip(network.restore(ratios, *rest), residual, tiles["sizes"].tolist(), strict=True):
         torch.testing.assert_close(got[:, :h, :w], wanted[:, :h, :w], rtol=0, atol=1e-2)
+        assert not got[:, h:].any() and not got[:, :, w:].any()
+    values = tiles["values"]
+    torch.testing.assert_close(network.analyse(network.restore(values, *rest), *rest), values, rtol=0, atol=1e-3)
+
+
+def test_the_order_says_which_coefficient_an_integer_is_of(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
+    sizes, step, order = tiles["sizes"], tiles["step"], tiles["order"]
+    residual = tiles["tile"] - tiles["context"]
+    straight, rolled = (network.analyse(residual, sizes, step, o) for o in (torch.arange(K), order))
+    assert torch.equal(straight[:, order], rolled) and not torch.equal(straight, rolled)
+    torch.testing.assert_close(straight * step[:, None], network.anchor(residual, sizes))
+    one = torch.zeros(6, K)
+    one[:, 5] = 3.0
+    wanted = torch.zeros(6, K)
+    wanted[:, order[5]] = 3 * step
+    assert torch.equal(network.restore(one, sizes, step, order), network.anchor.inverse(wanted, sizes))
 
 
 @pytest.mark.parametrize("kind", [START, MIDDLE, FULL])
@@ -225,28 +331,26 @@ def test_decoder_ignores_values_beyond_the_counts(network: Tokenizer, tiles: dic
 @torch.no_grad()
 def test_the_position_of_a_coefficient_matters_not_its_rank(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
     """A pass with another order of coefficients finds the rows of its own coefficients in the same weights."""
-    context, sizes, step = tiles["context"], tiles["sizes"], tiles["step"]
-    straight, rolled = torch.arange(K), tiles["order"]
-    linear_part = [network.anchor(tiles["tile"] - context, sizes)[:, o] / step[:, None] for o in (straight, rolled)]
-    ratios = [network.analyse(tiles["tile"], context, sizes, step, FULL, o) for o in (straight, rolled)]
-    first = slice(0, TOY.token_dims[0])
-    correction = [(r - a)[:, first] for r, a in zip(ratios, linear_part, strict=True)]
-    assert float((correction[0] - correction[1]).abs().max()) > 1e-4
-    heads = network.encoder.head
-    swapped = heads.clone()
-    swapped[rolled[first]] = heads[straight[first]]
-    network.encoder.head.copy_(swapped)
-    again = network.analyse(tiles["tile"], context, sizes, step, FULL, rolled)
-    torch.testing.assert_close((again - linear_part[1])[:, first], correction[0], rtol=0, atol=1e-4)
+    order, first = tiles["order"], TOY.token_dims[0]
+    swapped = order.clone()  # the ranks of one token change places: the token stands for the same
+    swapped[:first] = order[:first].flip(0)
+    values = tiles["values"].clone()
+    values[:, :first] = values[:, :first].flip(1)
+    there = decode(network, tiles, tiles["values"])
+    torch.testing.assert_close(decode(network, {**tiles, "order": swapped}, values), there, rtol=0, atol=1e-5)
+    moved = (decode(network, tiles, values) - there).abs().amax((1, 2, 3))
+    assert (moved > 1e-4)[tiles["values"][:, 0] != tiles["values"][:, first - 1]].any()
+    shifted = (decode(network, {**tiles, "order": order.roll(1)}, tiles["values"]) - there).abs().amax((1, 2, 3))
+    assert float(shifted.max()) > 1e-4
 
 
 def backward_everywhere(network: Tokenizer, images: Tensor) -> None:
-    """Gradients of all that is trained: the passes, and the light filter, which is trained alone."""
+    """Gradients of all that is trained: by a batch with all tokens, and by one that is cut in its first pass, so that
+    the light filter runs alone behind it."""
     network.train()
-    for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08):
-        result.loss.backward()
-    coarse, delta = pyramid(images, 2)[0], step_tensor(torch.tensor([20]))
-    filter_loss(network, MIDDLE, coarse, coarse + 5, images, delta, light=True)[0].backward()
+    for cut in (None, Cut(0, torch.ones(len(images)))):
+        for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08, cut=cut):
+            result.loss.backward()
 
 
 def test_gradients_reach_every_parameter(network: Tokenizer, draw: Draw) -> None:

@@ -1,4 +1,4 @@
-"""Training at toy size: the command line, its files, resuming, and the tail drop."""
+"""Training at toy size: the command line, its files, resuming, and how streams are cut."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import draw_picture
+from conftest import draw_picture, psnr
 from PIL import Image
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 
-from prow.config import CONFIGS, FULL, step_size
-from prow.geometry import Level, every_other, levels, passes
+from prow.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
+from prow.geometry import Level, levels, passes
 from prow.registry import parse_model
 from prow.tables import check_shapes
 from prow.tiling import Tiling
 from prow.training import __main__ as command
+from prow.training import evaluate
 from prow.training.data import Batches, crop_photo, find_sources
+from prow.training.evaluate import rd_figures
 from prow.training.export import export
-from prow.training.loop import Drop, across_edges, run_passes
+from prow.training.loop import Cut, Result, across_edges, run_passes
 from prow.training.statistics import Statistics
 from prow.training.trainer import Options, Trainer
 
@@ -109,11 +111,12 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     assert sorted(p.name for p in out.iterdir()) == ["log.jsonl", "state.pt", "toy.safetensors"]
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 2
-    assert {"minutes", "step", "loss", "psnr_step26", "bpp_step26", "psnr_at_0.1bpp"} <= set(lines[0])
+    figures = [f"psnr_at_{bpp}bpp" for bpp in (0.01, 0.03, 0.1, 0.3)]
+    assert {"minutes", "step", "loss", *figures} == set(lines[0])
     assert lines[0]["minutes"] == pytest.approx(1, abs=0.05)
     assert np.isfinite(list(lines[0].values())).all()
-    assert lines[0]["psnr_step26"] > lines[0]["psnr_step44"]
-    assert lines[0]["bpp_step26"] > lines[0]["bpp_step44"]
+    values = [lines[0][name] for name in figures]
+    assert values == sorted(values) and 5 < values[0] < values[-1] < 60
 
     model = parse_model((out / "toy.safetensors").read_bytes(), "toy")
     assert model.config == TOY
@@ -125,7 +128,7 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     assert json.loads(state["config"])["name"] == "toy"
     assert state["step"] > 20
     filters = ("coarse_filter.leave.weight", "coarse_filter.leave_ahead.weight", "fine_filter.leave.weight")
-    heads = ("encoder.head", "decoder.head.weight", *filters)
+    heads = ("decoder.head.weight", *filters, "light_filter.leave.weight", "light_filter.leave_ahead.weight")
     assert all(float(state["average"][name].abs().max()) > 0 for name in heads)  # what began at zero has learned
 
 
@@ -138,10 +141,9 @@ def test_resume_goes_on_from_the_saved_step(run: Callable[..., Path]) -> None:
     assert further["step"] == pytest.approx(2 * first["step"], abs=1)
     assert further["minutes"] == pytest.approx(0.6, abs=0.05)
     moments = further["optimiser"]["state"]
-    # the optimiser went on, too; the filter of full resolution learns in every other step of either run
-    runs = first["step"], further["step"] - first["step"]
-    steps = {int(m["step"]) for m in moments.values()}
-    assert (min(steps), max(steps)) == (sum((n + 1) // 2 for n in runs), further["step"])
+    steps = [int(m["step"]) for m in moments.values()]  # the optimiser went on, too
+    assert max(steps) == further["step"]
+    assert 0 < min(steps) < max(steps)  # the filters of full resolution and behind cuts do not learn in every step
 
 
 def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
@@ -206,7 +208,7 @@ def lagrangian(trainer: Trainer, images: torch.Tensor) -> float:
     """Squared error and price of the bits, in squared steps a pixel, of one picture as it is decoded in the end."""
     steps, bits = torch.full((len(images),), 30), 0.0
     with torch.no_grad():
-        for result in run_passes(trainer.model, images, steps, trainer.statistics, 0.08, learn=False, refine=False):
+        for result in run_passes(trainer.model, images, steps, trainer.statistics, 0.08, learn=False):
             bits += float(result.bits.sum())
             error = float(result.error.sum()) * 3 * images.shape[-1] * images.shape[-2]
     return (error / step_size(30) ** 2 + 0.08 * bits) / (images.shape[-1] * images.shape[-2])
@@ -218,7 +220,7 @@ def test_training_helps(options: Options) -> None:
     trainer.bootstrap(4)
     one = trainer.images()[0][:1]
     trainer.images = lambda: (one, trainer.step % 2 == 1)
-    trainer.base_steps = lambda images, **_: torch.full((len(images),), 30)
+    trainer.base_steps = lambda count: torch.full((count,), 30)
     before = lagrangian(trainer, one)
     assert all(np.isfinite(trainer.train_step()) for _ in range(50))
     assert lagrangian(trainer, one) < 0.97 * before
@@ -254,19 +256,106 @@ def test_a_model_grows(options: Options, tmp_path: Path) -> None:
         Trainer(options).start_from(path)
 
 
-def test_coarse_batches_end_below_full_resolution(options: Options) -> None:
+def test_base_steps_are_around_the_usual_one(options: Options) -> None:
+    steps = Trainer(options).base_steps(20_000)
+    assert steps.shape == (20_000,) and int(steps.min()) == 8 and int(steps.max()) == 47
+    offsets = steps - TOY.usual_base
+    near = (offsets >= -4) & (offsets < 4)
+    assert 0.85 < float(near.float().mean()) < 0.95
+    share = torch.bincount(offsets[near] + 4) / near.sum()
+    torch.testing.assert_close(share, torch.full((8,), 1 / 8), rtol=0, atol=0.02)
+
+
+# -- the passes of a batch ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(options: Options) -> Trainer:
+    """With statistics, so that passes have tokens."""
     trainer = Trainer(options)
-    images = torch.rand(2, 3, 40, 64) * 255
-    steps, statistics = torch.full((2,), 30), trainer.statistics
-    results = list(run_passes(trainer.model, images, steps, statistics, 0.08, coarse=True))
-    assert [r.step.level for r in results] == levels(64, 40, TOY.tile)[:-1]
-    assert results[-1].picture.shape == (2, 3, 20, 32)
-    assert all(r.ahead is not None for r in results)  # full resolution is what the last one looks ahead to
-    spoken = [r.step for r in results if r.bits.any()]
+    trainer.bootstrap(3)
+    return trainer
+
+
+def results(trainer: Trainer, images: torch.Tensor, **choices) -> list[Result]:
+    steps = torch.full((len(images),), 30)
+    return list(run_passes(trainer.model, images, steps, trainer.statistics, 0.05, **choices))
+
+
+@pytest.fixture(scope="module")
+def two() -> torch.Tensor:
+    """[2, 3, 40, 64]."""
+    return torch.from_numpy(np.stack([draw_picture(64, 40, seed) for seed in (0, 1)])).permute(0, 3, 1, 2).float()
+
+
+def test_a_batch_has_the_passes_of_the_schedule(trained: Trainer, two: torch.Tensor) -> None:
     plan = passes(64, 40, TOY)
-    assert spoken == [p for i, p in enumerate(plan) if p.depth and i not in every_other(plan)]
-    results = list(run_passes(trainer.model, images, steps, statistics, 0.08, coarse=True, left_out={2}))
-    assert [r.step for r in results if r.bits.any()] == [plan[0], plan[1]]
+    assert [step.kind for step in plan[:5]] == [START, MIDDLE, MIDDLE, FULL, REFINE]
+    for refine in (0, 1, 3):
+        found = results(trained, two, refine=refine)
+        assert [r.step for r in found] == list(plan[: 4 + refine])
+        assert all(bool((r.bits > 0).all()) for r in found)
+        errors = torch.stack([r.error for r in found[3:]])
+        assert bool((errors.diff(dim=0) < 0).all())  # refining passes come closer
+
+
+def test_coarse_batches_end_below_full_resolution(trained: Trainer, two: torch.Tensor) -> None:
+    found = results(trained, two, coarse=True)
+    assert [r.step for r in found] == list(passes(64, 40, TOY)[:3])
+    assert [r.step.level for r in found] == levels(64, 40, TOY.tile)[:-1]
+    assert found[-1].picture.shape == (2, 3, 20, 32)
+    assert all(r.ahead is not None for r in found)  # full resolution is what the last one looks ahead to
+    assert all(bool((r.bits > 0).all()) for r in found)
+
+
+def test_batches_may_be_pictures_of_which_finer_levels_are_not_shown(trained: Trainer, two: torch.Tensor) -> None:
+    """The passes are those of a larger picture, at the same steps."""
+    plan = passes(64 << 2, 40 << 2, TOY)
+    found = results(trained, two, coarse=True, beyond=2)
+    assert [r.step for r in found] == [step for step in plan if step.depth >= 2]
+    assert found[-1].picture.shape == two.shape and found[-1].step.kind == MIDDLE
+
+
+def test_behind_a_cut_the_light_filter_runs_alone(trained: Trainer, two: torch.Tensor) -> None:
+    """It is trained there, and nowhere else; at full resolution there is nothing to train."""
+    plan, full = passes(64, 40, TOY), results(trained, two, refine=2)
+    light = list(trained.model.light_filter.parameters())
+    whole = torch.ones(2)
+    for index in range(6):
+        found = results(trained, two, refine=2, cut=Cut(index, whole))
+        assert [r.step for r in found] == list(plan[: max(index + 1, 3)])
+        for number, (r, uncut) in enumerate(zip(found, full, strict=False)):
+            if number <= index:  # all of the pass is there
+                assert torch.equal(r.picture, uncut.picture) and torch.equal(r.bits, uncut.bits)
+            else:
+                assert not r.bits.any() and bool((r.error > uncut.error).all())
+        trained.model.zero_grad(set_to_none=True)
+        sum(r.loss for r in found).backward()
+        assert [p.grad is not None for p in light] == [index < 2] * len(light)
+    nothing = results(trained, two, cut=Cut(1, torch.zeros(2)))
+    assert bool((nothing[0].bits > 0).all()) and bool((nothing[1].error > full[1].error).all())
+
+
+def test_figures_are_those_of_streams_that_end_after_each_pass(
+    trained: Trainer, two: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [two[:1], two[1:, :, :33, :50]]
+
+    def figures(*some: torch.Tensor) -> list[float]:
+        found = rd_figures(trained.model, list(some), trained.statistics, 0.05)
+        assert list(found) == [f"psnr_at_{bpp}bpp" for bpp in evaluate.BPP]
+        return list(found.values())
+
+    values = figures(*images)
+    assert values == sorted(values) and values[-1] > values[0] + 3
+    assert values == pytest.approx(np.mean([figures(image) for image in images], axis=0), abs=0.01)
+    monkeypatch.setattr(evaluate, "BPP", (1e-9, 100.0))  # the shortest stream and the longest one
+    shortest, longest = figures(two[:1])
+    base = torch.full((1,), TOY.usual_base)
+    *_, last = run_passes(trained.model, two[:1], base, trained.statistics, 0.05, learn=False, refine=1)
+    assert longest == pytest.approx(psnr(two[0].numpy(), last.picture[0].detach()), abs=0.01)
+    mean = two[0].mean((1, 2), keepdim=True).expand_as(two[0])  # about what a single tile of 8 x 5 px says
+    assert psnr(two[0].numpy(), mean) - 1 < shortest < longest - 8
 
 
 def test_steps_across_tile_borders_are_found() -> None:
@@ -316,37 +405,40 @@ def test_crops_have_the_size_asked_for() -> None:
             assert crop_photo(photo, width, height, rng).shape == (height, width, 3)
 
 
-# -- tail drop ---------------------------------------------------------------------------------------------------
+# -- cuts --------------------------------------------------------------------------------------------------------
 
 
-def test_tail_drop_draws_uniform_prefixes() -> None:
+def test_a_cut_keeps_whole_rounds_and_then_the_first_tiles() -> None:
+    """As a reader sees it: tokens come in rounds, one for each tile that has so many, tile by tile."""
+    counts = torch.tensor([[3, 0, 2, 1], [1, 1, 0, 1], [4, 4, 4, 4]])
+    for share, wanted in {
+        0.0: [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]],
+        # of 4, 2 and 5 rounds
+        0.3: [[2, 0, 1, 1], [1, 1, 0, 0], [2, 2, 1, 1]],
+        0.55: [[3, 0, 2, 1], [1, 1, 0, 1], [3, 3, 3, 2]],
+        0.8: [[3, 0, 2, 1], [1, 1, 0, 1], [4, 4, 4, 4]],
+        1.0: counts.tolist(),
+    }.items():
+        cut = Cut(2, torch.full((3,), share))
+        assert cut.of(counts, 2).tolist() == wanted
+        assert torch.equal(cut.of(counts, 1), counts)  # the pass before goes on
+        assert not cut.of(counts, 3).any()  # and that behind has nothing
+
+
+def test_each_picture_has_a_cut_of_its_own() -> None:
+    counts = torch.full((4, 5), 3)
+    kept = Cut(0, torch.tensor([0.0, 0.29, 0.62, 1.0])).of(counts, 0)
+    assert kept.tolist() == [[0] * 5, [2, 1, 1, 1, 1], [3, 3, 3, 2, 2], [3] * 5]
+
+
+def test_cuts_are_all_over_a_pass() -> None:
+    """Every number of tokens is as likely as the next one, and the whole pass a little more."""
     torch.manual_seed(0)
-    tiles = 60_000
-    counts = torch.full((3 * tiles,), 5)
-    cut = Drop(torch.tensor([0, 1, 2])).cut(counts, 1, tiles).view(3, tiles)
-    assert torch.all(cut[0] == 0)  # its stream ended a pass ago
-    assert torch.all(cut[2] == 5)  # its stream goes on
-    share = torch.bincount(cut[1], minlength=6) / tiles
-    torch.testing.assert_close(share, torch.full((6,), 1 / 6), rtol=0, atol=0.01)
-
-
-def test_tail_drop_stays_within_what_a_tile_has() -> None:
-    torch.manual_seed(0)
-    counts = torch.arange(6).repeat(2000)
-    cut = Drop(torch.tensor([3])).cut(counts, 3, len(counts))
-    for number in range(6):
-        drawn = cut[counts == number]
-        assert set(drawn.tolist()) == set(range(number + 1))
-
-
-def test_tail_drop_ends_in_every_pass_alike() -> None:
-    torch.manual_seed(0)
-    sent = [0, 2, 3, 6]
-    ends = Drop.draw(60_000, sent, torch.device("cpu")).last_pass
-    share = torch.bincount(ends, minlength=8) / len(ends)
-    assert 0.2 < share[7] < 0.9  # the streams that do not end early
-    torch.testing.assert_close(share[sent], (1 - share[7]).expand(4) / 4, rtol=0, atol=0.01)
-    assert share[[*sent, 7]].sum() == 1
+    counts = torch.full((20_000, 3), 4)
+    kept = Cut(0, torch.rand(20_000)).of(counts, 0)
+    assert bool((kept.diff(dim=1) <= 0).all()) and bool((kept[:, 0] - kept[:, -1] <= 1).all())
+    share = torch.bincount(kept.sum(1), minlength=13) / len(kept)
+    torch.testing.assert_close(share, torch.tensor([0, *[1.0] * 11, 4]) / 15, rtol=0, atol=0.01)
 
 
 # -- statistics --------------------------------------------------------------------------------------------------

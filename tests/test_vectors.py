@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import prow
@@ -16,7 +19,11 @@ from format_spec import make_vectors, model_file, tokens
 from format_spec.reader import Violation
 from prow import errors, registry
 from prow.container import parse
-from prow.stream import read, trim, write
+from prow.contexts import PassContext
+from prow.geometry import passes
+from prow.stream import NEAR, read, trim, write
+from prow.tables import MAX_MAGNITUDE
+from prow.tokens import Tokens
 
 SPEC = Path(__file__).resolve().parents[1] / "format_spec"
 GOLDEN = json.loads(make_vectors.INDEX.read_text())
@@ -64,9 +71,22 @@ def test_every_vector_is_listed_and_every_form_has_one() -> None:
         ("bare", False),
     }
     assert {state for _, _, state in headers} == {"whole", "cut"} and b"" in [payload for _, payload, _ in headers]
-    assert any(any(vector["counts"][-1]) for vector in GOLDEN["vectors"])  # a refining pass with tokens
     sent = [[any(counts) for counts in vector["counts"]] for vector in GOLDEN["vectors"]]
-    assert any((False, True) in zip(row, row[1:], strict=False) for row in sent)  # a pass that is left out
+    assert any((False, False, True) in zip(row, row[1:], row[2:], strict=False) for row in sent)  # two passes left out
+
+
+@pytest.mark.parametrize("name", GOLDEN["models"])
+def test_there_are_vectors_of_several_refining_passes_and_of_every_form_of_the_base(name: str) -> None:
+    config = registry.load(name).config
+    rows = [vector for vector in GOLDEN["vectors"] if vector["model"] == name]
+    refined = [[any(counts) for counts in vector["counts"][-len(config.refine_shifts) :]] for vector in rows]
+    assert any(all(row) for row in refined) and any(0 < sum(row) < len(row) for row in refined)
+    # Far from the usual base; near it and short (the first symbol, three bits, is not 7); near it and long.
+    known = [vector for vector in rows if vector["base"] is not None]
+    near = [vector for vector in known if abs(vector["base"] - config.usual_base) <= NEAR]
+    assert len(near) < len(known)
+    assert {parse(content(vector))[1][0] >> 5 == 7 for vector in near} == {False, True}
+    assert b"\xfe" in [parse(content(v))[1] for v in rows if v["base"] is None]  # the first of its two symbols alone
 
 
 @golden
@@ -114,6 +134,102 @@ def test_a_replaced_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GOLDEN["models"], "anchor", "0" * 64)
     with pytest.raises(pytest.fail.Exception, match="run `python -m format_spec.make_vectors`"):
         model_of("anchor")
+
+
+# -- random streams in both readers -------------------------------------------------------------------------------
+
+
+def check_readers_agree(payload: bytes, like: Tokens, model: registry.Model) -> Tokens:
+    """What both readers find in a stream of a picture of the same size."""
+    config, width, height = model.config, like.width, like.height
+    found = read(payload, width, height, config.model_id, config, model.tables)
+    decoder = tokens.RangeDecoder(payload)
+    theirs = tokens.decode_stream(decoder, width, height, model_file.parse_model(model.content))
+    columns = {key: [step[key] for step in theirs["passes"]] for key in ("counts", "values")}
+    assert {"base": theirs["base"], **columns} == make_vectors.describe(found)
+    if found.base is not None:
+        indices = [step.step_index(found.base) for step in passes(width, height, config)]
+        assert [step["step_index"] for step in theirs["passes"]] == indices
+    return found
+
+
+def check_random_stream(model: registry.Model, base: int, seed: int, **choices: Any) -> None:
+    """A stream of random tokens in all passes (nine by default), whole and cut."""
+    config, rng = model.config, np.random.default_rng(seed)
+    sent = make_vectors.random_tokens(20, 13, base, config, model.tables, rng, refine=True, **choices)
+    payload = write(sent, config, model.tables)
+    found = check_readers_agree(payload, sent, model)
+    assert make_vectors.describe(found) == make_vectors.describe(sent)
+    for length in rng.integers(0, len(payload), 4):
+        check_readers_agree(payload[:length], sent, model)
+
+
+@pytest.mark.parametrize("offset", [-32, -20, -4, -3, -1, 0, 3, 4, 17, 31])
+def test_streams_of_any_base_in_both_readers(offset: int, toy_model: registry.Model) -> None:
+    check_random_stream(toy_model, toy_model.config.usual_base + offset, 40 + offset)
+
+
+@pytest.mark.parametrize(
+    "left_out", [(0,), (1,), (0, 1, 2), (2, 3), (3, 4, 6), (1, 5, 6, 7), tuple(range(8)), tuple(range(9))]
+)
+def test_left_out_passes_in_both_readers(left_out: tuple[int, ...], toy_model: registry.Model) -> None:
+    check_random_stream(toy_model, 30, 7, left_out=left_out, mean_tokens=6)
+
+
+def test_refining_passes_in_both_readers(toy_model: registry.Model) -> None:
+    for seed, (density, largest) in enumerate([(0.1, 1), (0.5, 2), (1, MAX_MAGNITUDE)]):
+        check_random_stream(toy_model, 33, seed, density=density, largest=largest, mean_tokens=8)
+
+
+def test_what_several_passes_said_at_a_level_is_held(
+    toy_model: registry.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The streams above are others if only the pass before counts; those of one pass a level are the same."""
+    config, tables = toy_model.config, toy_model.tables
+    rng = np.random.default_rng(2)
+    refined, plain = (
+        make_vectors.random_tokens(20, 13, 33, config, tables, rng, mean_tokens=6, refine=refine)
+        for refine in (True, False)
+    )
+    right = [write(sent, config, tables) for sent in (refined, plain)]
+    monkeypatch.setattr(PassContext, "held", lambda self: self.magnitudes)
+    wrong = [write(sent, config, tables) for sent in (refined, plain)]
+    assert right[0] != wrong[0] and right[1] == wrong[1]
+
+
+def with_config(model: bytes, **changes: Any) -> bytes:
+    """A model file with other values in its config."""
+    length = int.from_bytes(model[:8], "little")
+    header = json.loads(model[8 : 8 + length])
+    header["__metadata__"]["prow"] = json.dumps(json.loads(header["__metadata__"]["prow"]) | changes)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + model[8 + length :]
+
+
+@pytest.mark.parametrize("usual", [3, 21, 60])
+def test_every_base_in_both_readers_short_or_long(usual: int, toy_file: Path) -> None:
+    """A writer for another usual base writes some in the form that is not the right one; a reader accepts it."""
+    model = registry.parse_model(with_config(toy_file.read_bytes(), usual_base=usual), "toy")
+    for base in range(64):
+        sent = make_vectors.random_tokens(9, 3, base, model.config, model.tables, np.random.default_rng(base))
+        far = dataclasses.replace(model.config, usual_base=3 if base > 6 else 60)
+        short, long = (write(sent, config, model.tables) for config in (model.config, far))
+        assert (short == long) == (abs(base - usual) > NEAR)
+        for payload in (short, long):
+            assert check_readers_agree(payload, sent, model).base == base
+        for length in (0, 1):  # a base of two symbols takes more than one byte
+            found = check_readers_agree(long[:length], sent, model)
+            assert found.base is None
+
+
+def test_other_schedules_in_both_readers(toy_file: Path) -> None:
+    for changes in (
+        {"octave_step": 0, "refine_shifts": []},
+        {"octave_step": 9, "refine_shifts": [0, 40, 2], "usual_base": 50},
+    ):
+        model = registry.parse_model(with_config(toy_file.read_bytes(), **changes), "toy")
+        for base in (2, 33, 60):
+            check_random_stream(model, base, base, mean_tokens=4)
 
 
 # -- the command line of the independent reader -------------------------------------------------------------------
@@ -180,6 +296,26 @@ def with_number(model: bytes, name: str, value: int) -> bytes:
 def test_both_readers_refuse_a_model_with_a_bad_table(name: str, value: int, anchor_file: Path) -> None:
     model = with_number(anchor_file.read_bytes(), name, value)
     with pytest.raises(model_file.Refused, match=name):
+        model_file.parse_model(model)
+    with pytest.raises(errors.ModelError):
+        registry.parse_model(model, "bad")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"usual_base": 2},
+        {"usual_base": 61},
+        {"octave_step": -1},
+        {"refine_shifts": [4, -1]},
+        {"token_dims": [700]},
+        {"token_dims": [0, 768]},
+    ],
+    ids=str,
+)
+def test_both_readers_refuse_a_model_with_a_bad_config(changes: dict[str, Any], anchor_file: Path) -> None:
+    model = with_config(anchor_file.read_bytes(), **changes)
+    with pytest.raises(model_file.Refused):
         model_file.parse_model(model)
     with pytest.raises(errors.ModelError):
         registry.parse_model(model, "bad")

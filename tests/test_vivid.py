@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,9 @@ from PIL import Image
 import prow
 from prow import registry, vivid
 from prow.codec import Codec, to_image
+from prow.config import STEPS, step_size
+from prow.geometry import passes
+from prow.tokens import empty_tokens
 from prow.training import st_lpips
 from prow.training import vivid as training
 from prow.training.vivid import write
@@ -64,12 +69,41 @@ def test_strips_give_what_the_whole_gives(
     tokens = prow.tokenize(draw(*size), bytes=60)
     picture = codec.decode(tokens)
     network = awake()
-    cond = torch.tensor([condition(tokens)])
+    cond = torch.tensor([condition(tokens, codec.config)])
     whole = network(picture[None], grain(size[1], size[0])[None, None], cond)[0]
     assert not torch.equal(whole, picture)
     for strip in (16, 64, 512):
         monkeypatch.setattr(vivid, "_STRIP", strip)
-        torch.testing.assert_close(repaint(network, picture, tokens), whole)
+        torch.testing.assert_close(repaint(network, codec.config, picture, tokens), whole)
+
+
+def test_the_network_is_told_where_a_stream_ends(codec: Codec, draw: Draw) -> None:
+    """By the step of its last pass, in units of full resolution, and by how many tokens there are for how many px."""
+    config, plan = codec.config, passes(70, 50, codec.config)
+    tokens = codec.encode(draw(70, 50), 30).tokens
+    assert [step.depth for step in plan[:6]] == [4, 3, 2, 1, 0, 0]
+    told = []
+    for count, index in (
+        (0, 30 + 4 + 16),
+        (1, 30 + 4 + 16),
+        (2, 30 + 3 + 12),
+        (4, 30 + 1 + 4),
+        (5, 30),
+        (6, 26),
+        (7, 22),
+    ):
+        rest = tuple(empty_tokens(step.level, config) for step in plan[count:])
+        cut = dataclasses.replace(tokens, passes=(*tokens.passes[:count], *rest))
+        assert cut.last_step(config) == index
+        step, number = condition(cut, config)
+        assert step == pytest.approx(math.log2(step_size(index)) / 3 - 2)
+        sent = sum(int(part.counts.sum()) for part in tokens.passes[:count])
+        assert number == pytest.approx(math.log2((sent + 1) / 3500) / 4 + 2)
+        told.append(number)
+    assert told == sorted(told)
+    nothing = dataclasses.replace(tokens, base=None, passes=tuple(empty_tokens(step.level, config) for step in plan))
+    assert nothing.last_step(config) == config.usual_base + 4 + 16
+    assert dataclasses.replace(nothing, base=60).last_step(config) == STEPS - 1
 
 
 def test_any_prefix_can_be_decoded_either_way(styled: Vivid, codec: Codec, draw: Draw) -> None:
@@ -80,7 +114,7 @@ def test_any_prefix_can_be_decoded_either_way(styled: Vivid, codec: Codec, draw:
         assert np.any(np.asarray(other) != np.asarray(faithful))
     tokens = prow.tokenize(draw(70, 50), bytes=400)
     assert np.array_equal(np.asarray(prow.detokenize(tokens, style="vivid")), np.asarray(other))
-    painted = repaint(styled, codec.decode(tokens), tokens)
+    painted = repaint(styled, codec.config, codec.decode(tokens), tokens)
     assert np.abs(to_image(painted).astype(int) - np.asarray(other)).max() <= 1  # weights are kept in half precision
 
 

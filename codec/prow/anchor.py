@@ -2,7 +2,8 @@
 
 Colour goes through an orthonormal opponent transform (luma, red-blue, green-magenta), space through a separable
 DCT-II of the tile's own size, so a tile at the border needs no padding: a tile of w x h px has w x h coefficients a
-channel, at indices (v < h, u < w) of the tile x tile grid, and none elsewhere.
+channel, at indices (v < h, u < w) of the tile x tile grid, and none elsewhere. Before it, the pixels on both sides of
+each tile border are mixed (`prow.lapping`), which makes one lapped transform of the two.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ def _repaint(name: str, codec: Codec) -> Callable[[Tensor, Tokens], Tensor]:
     network = vivid_network(name, str(codec.device))
     from .vivid import repaint
 
-    return functools.partial(repaint, network)
+    return functools.partial(repaint, network, codec.config)
 
 
 def _bytes_of(bpp: float, pixels: int) -> int:

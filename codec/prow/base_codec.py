@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .config import FULL, REFINE, UNKNOWN_BASE, Config
-from .geometry import Level, Pass, every_other, passes
+from .config import FULL, REFINE, Config
+from .geometry import Level, Pass, passes
 from .stream import Classes, Writer
 from .tables import Tables
 from .tokens import PassTokens, Tokens, empty_tokens
 
-KAPPA = 0.04  # price of a bit in squared quantiser steps
+KAPPA = 0.02  # price of a bit in squared quantiser steps: low, since what a pass drops the next one has to mend
 # Of the distortion that an encoder wants to be small (`prow.distortion`):
 STRUCTURE = 0.75  # weight of the logarithm of lost structure, beside that of the square error
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM (Wang et al., 2003), from full resolution on
@@ -30,7 +30,7 @@ NOISE = (0.03 * 255) ** 2  # variance below which structure does not count, from
 ALLOCATIONS = ("slope", "even")
 TILES = 2048  # that go through the network at once
 STRIP = 1 << 20  # px of a level that go through the loop filter at once, about
-_PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
+PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
 
 Pictures = Any  # torch tensors or numpy arrays, float32 [B, 3, H, W], 0 to 255
 
@@ -59,49 +59,36 @@ class Wanted:
         base: grid index of the base step.
         targets: what each pass that is run should arrive at (`Codec.targets`).
         room: how many bytes of the stream are wanted; None: all.
-        left_out: indices of passes that shall have no tokens; None: `geometry.every_other`.
-        spare: how many bytes of the room must be left when a pass at full or half resolution, which take most of the
-            time, begins; if fewer are, the stream ends before it.
     """
 
     base: int
     targets: list[Pictures]
     room: int | None = None
-    left_out: frozenset[int] | None = None
-    spare: int = 0
 
 
 class _Work:
     """The stream of a picture in the making."""
 
-    def __init__(self, wanted: Wanted, codec: BaseCodec, plan: tuple[Pass, ...]) -> None:
+    def __init__(self, wanted: Wanted, codec: BaseCodec) -> None:
         self.wanted, self.config = wanted, codec.config
-        self.left_out = every_other(plan) if wanted.left_out is None else wanted.left_out
         self.writer = Writer(wanted.base, codec.config, codec.tables)
         self.parts: list[PassTokens] = []
         self.contexts: list[Pictures] = []
 
-    def ends(self, index: int, step: Pass) -> bool:
+    def ends(self, index: int) -> bool:
         """Whether nothing of a pass is wanted."""
-        if self.wanted.room is None:
-            return index >= len(self.wanted.targets)
-        left = self.wanted.room - len(self.writer.bytes())
-        few = step.depth < 2 and bool(self.wanted.spare) and left < self.wanted.spare
-        return few or left <= -_PENDING or index >= len(self.wanted.targets)
+        full = self.wanted.room is not None and len(self.writer.bytes()) - PENDING >= self.wanted.room
+        return full or index >= len(self.wanted.targets)
 
     def add(self, step: Pass, part: PassTokens, context: Pictures) -> None:
         self.writer.add(step, part)
         self.parts.append(part)
         self.contexts.append(context)
 
-    def add_nothing(self, index: int, step: Pass) -> None:
-        """That a pass has no tokens, unless nothing of it is wanted."""
-        if not self.ends(index, step):
-            self.parts.append(empty_tokens(step.level, self.config))
-            self.writer.add(step, self.parts[-1])
-
     def coded(self, size: tuple[int, int], plan: tuple[Pass, ...]) -> Coded:
         rest = [empty_tokens(step.level, self.config) for step in plan[len(self.parts) :]]
+        for step, part in zip(plan[len(self.parts) :], rest, strict=True):
+            self.writer.add(step, part)  # or a reader would take the coder's last bytes for more
         parts = (*self.parts, *rest)
         tokens = Tokens(*size, self.config.model_id, self.wanted.base, parts)
         return Coded(tokens, self.writer.bytes(), self.writer.classes(), tuple(self.contexts))
@@ -121,7 +108,6 @@ class BaseCodec(ABC):
         base: int,
         *,
         kappa: float = KAPPA,
-        refine: bool = False,
         allocation: str = "slope",
         room: int | None = None,
         targets: list[Pictures] | None = None,
@@ -130,7 +116,6 @@ class BaseCodec(ABC):
 
         Args:
             pixels: uint8 [H, W, 3]. base: grid index of the base step. kappa: price of a bit.
-            refine: send tokens in the refining passes too; else these stay empty.
             allocation: "slope" gives each tile the prefix with the best Lagrangian, "even" gives all tiles of a
                 pass the same number of tokens, the best one (for comparison).
             room: bytes of the stream that are wanted; passes beyond these are left out.
@@ -138,7 +123,7 @@ class BaseCodec(ABC):
         """
         height, width = pixels.shape[:2]
         wanted = Wanted(base, self.targets(pixels) if targets is None else targets, room)
-        return self.encode_many((width, height), [wanted], kappa=kappa, refine=refine, allocation=allocation)[0]
+        return self.encode_many((width, height), [wanted], kappa=kappa, allocation=allocation)[0]
 
     def encode_many(
         self,
@@ -146,19 +131,14 @@ class BaseCodec(ABC):
         batch: Sequence[Wanted],
         *,
         kappa: float = KAPPA,
-        refine: bool = False,
         allocation: str = "slope",
     ) -> list[Coded]:
         """As `encode`, for pictures of one size (width, height) that go through each pass together."""
         plan = passes(*size, self.config)
-        work = [_Work(wanted, self, plan) for wanted in batch]
+        work = [_Work(wanted, self) for wanted in batch]
         active, paint = list(range(len(batch))), None
         for index, step in enumerate(plan):
-            if step.kind == REFINE and not refine:
-                for i in active:
-                    work[i].add_nothing(index, step)
-                continue
-            going = [place for place, i in enumerate(active) if not work[i].ends(index, step)]
+            going = [place for place, i in enumerate(active) if not work[i].ends(index)]
             if not going:
                 break
             active, bases = [active[place] for place in going], [batch[active[place]].base for place in going]
@@ -168,25 +148,12 @@ class BaseCodec(ABC):
                 before, parts, context = paint
                 picture, ahead = self._paint(before, bases, [parts[place] for place in going], _at(context, going))
             context = self._context(picture, ahead, step.level)
-            parts = self._choose_parts(step, index, [work[i] for i in active], context, kappa, allocation)
+            targets = self._concatenate([batch[i].targets[index] for i in active])
+            parts = self._choose_tokens(step, bases, targets, context, kappa, allocation)
             for place, (i, part) in enumerate(zip(active, parts, strict=True)):
                 work[i].add(step, part, context[place : place + 1])
             paint = step, parts, context
         return [done.coded(size, plan) for done in work]
-
-    def _choose_parts(
-        self, step: Pass, index: int, work: list[_Work], context: Pictures, kappa: float, allocation: str
-    ) -> list[PassTokens]:
-        """Tokens of a pass for each picture, none where the pass is left out."""
-        parts = [empty_tokens(step.level, self.config)] * len(work)
-        sent = [place for place, one in enumerate(work) if index not in one.left_out]
-        if sent:
-            targets = self._concatenate([work[place].wanted.targets[index] for place in sent])
-            bases = [work[place].wanted.base for place in sent]
-            chosen = self._choose_tokens(step, bases, targets, _at(context, sent), kappa, allocation)
-            for place, part in zip(sent, chosen, strict=True):
-                parts[place] = part
-        return parts
 
     # -- decoding ------------------------------------------------------------------------------------------------
 
@@ -199,7 +166,7 @@ class BaseCodec(ABC):
                 loop filter, which takes most of the time and changes little there.
         """
         plan = passes(tokens.width, tokens.height, self.config)
-        base = tokens.base if tokens.base is not None else UNKNOWN_BASE
+        base = self.config.usual_base if tokens.base is None else tokens.base
         picture, ahead, first, depths = self._blank(plan[0].level), None, 0, tokens.filter_depths(self.config)
         if after is not None:
             first = _same_passes(tokens, after)
@@ -224,7 +191,7 @@ class BaseCodec(ABC):
             raise ValueError(f"pictures of {alike} and {others[0]} came, wanted one width, height and filter_depths")
         width, height, depths = alike
         plan = passes(width, height, self.config)
-        bases = [UNKNOWN_BASE if tokens.base is None else tokens.base for tokens in batch]
+        bases = [self.config.usual_base if tokens.base is None else tokens.base for tokens in batch]
         picture, ahead = self._blank(plan[0].level, len(batch)), None
         for index, step in enumerate(plan):
             context = self._context(picture, ahead, step.level)
@@ -285,11 +252,6 @@ class BaseCodec(ABC):
         return [((a, b), slice(a * columns, b * columns)) for a, b in level.batches(TILES // pictures)]
 
     # -- arithmetic ----------------------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def linear(self) -> BaseCodec:
-        """Without network and contexts: a quick estimate of what would be sent."""
 
     @abstractmethod
     def targets(self, pixels: np.ndarray, count: int | None = None) -> list[Pictures]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,13 +26,6 @@ class Codec(BaseCodec):
     def __init__(self, network: Tokenizer, tables: Tables) -> None:
         super().__init__(network.config, tables)
         self.network, self.device = network, network.anchor.bank.device
-
-    @cached_property
-    def linear(self) -> Codec:
-        if not self.config.network:
-            return self
-        anchor = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
-        return Codec(anchor, self.tables.without_contexts())
 
     def targets(self, pixels: np.ndarray, count: int | None = None) -> list[Tensor]:
         plan = passes(pixels.shape[1], pixels.shape[0], self.config)[:count]
@@ -69,11 +60,11 @@ class Codec(BaseCodec):
         tiling, order = Tiling(step.level, self.device), self._order(step.kind)
         ends = torch.from_numpy(layout.ends).to(self.device)
         exists, last = torch.from_numpy(layout.exists).to(self.device), torch.from_numpy(layout.last).to(self.device)
-        values, gains = [], []
+        values, gains, residual = [], [], tiling.lap(targets - context)
         for rows, tiles in self._rows(step.level, len(bases)):
-            context_tiles, sizes = tiling.cut(context, *rows), tiling.sizes[tiles]
+            sizes = tiling.sizes[tiles]
             delta, sizes = self._steps(step, bases, len(sizes)), sizes.repeat(len(bases), 1)
-            ratios = self.network.analyse(tiling.cut(targets, *rows), context_tiles, sizes, delta, step.kind, order)
+            ratios = self.network.analyse(tiling.cut(residual, *rows), sizes, delta, order)
             v, g = quantise(ratios.unflatten(0, (len(bases), -1)), costs, kappa)  # [B, tiles, K]
             values.append((v * exists[tiles]).to(torch.int16))
             gains.append(g * exists[tiles])
@@ -86,17 +77,35 @@ class Codec(BaseCodec):
 
     @torch.inference_mode()
     def _join(self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: Tensor) -> Tensor:
-        tiling, order = Tiling(step.level, self.device), self._order(step.kind)
-        painted = []
-        for rows, tiles in self._rows(step.level, len(parts)):
-            values = torch.from_numpy(np.concatenate([part.values[tiles] for part in parts]).astype(np.float32))
-            counts = torch.from_numpy(np.concatenate([part.counts[tiles] for part in parts]).astype(np.int64))
-            values, counts, sizes = values.to(self.device), counts.to(self.device), tiling.sizes[tiles]
-            delta, sizes = self._steps(step, bases, len(sizes)), sizes.repeat(len(parts), 1)
-            context_tiles = tiling.cut(context, *rows)
-            done = self.network.synthesise(values, counts, context_tiles, sizes, delta, step.kind, order)
-            painted.append(done.unflatten(0, (len(parts), -1)))
-        return tiling.join(torch.cat(painted, dim=1).flatten(0, 1))
+        values = torch.from_numpy(np.stack([part.values for part in parts])).to(self.device)
+        counts = torch.from_numpy(np.stack([part.counts for part in parts])).to(self.device)
+        return self._painted(step, bases, values, counts.long(), context)
+
+    def _painted(self, step: Pass, bases: Sequence[int], values: Tensor, counts: Tensor, context: Tensor) -> Tensor:
+        """The pictures of a pass before the loop filter: values [B, tiles, K], counts [B, tiles]."""
+        network, tiling, order = self.network, Tiling(step.level, self.device), self._order(step.kind)
+
+        def in_rows(paint: Callable[[tuple[int, int], slice, Tensor], Tensor]) -> Tensor:
+            found = []
+            for rows, tiles in self._rows(step.level, len(bases)):
+                delta = self._steps(step, bases, tiles.stop - tiles.start)
+                found.append(paint(rows, tiles, delta).unflatten(0, (len(bases), -1)))
+            return tiling.join(torch.cat(found, dim=1).flatten(0, 1))
+
+        def restored(_: tuple[int, int], tiles: slice, delta: Tensor) -> Tensor:
+            sizes = tiling.sizes[tiles].repeat(len(bases), 1)
+            return network.restore(values[:, tiles].float().flatten(0, 1), sizes, delta, order)
+
+        anchored = context + tiling.lap(in_rows(restored), back=True)
+        if not self.config.network:
+            return anchored
+
+        def corrected(rows: tuple[int, int], tiles: slice, delta: Tensor) -> Tensor:
+            some, told = values[:, tiles].float().flatten(0, 1), counts[:, tiles].flatten()
+            cut, before = tiling.cut(anchored, *rows), tiling.cut(context, *rows)
+            return network.correct(some, told, cut, before, delta, step.kind, order)
+
+        return anchored + in_rows(corrected)
 
     @torch.inference_mode()
     def _finish(
@@ -158,15 +167,13 @@ class Codec(BaseCodec):
         plan = passes(tokens.width, tokens.height, self.config)[: last + 1]
         picture, ahead, integers = self._blank(plan[0].level), None, []
         for step, part in zip(plan, tokens.passes, strict=False):
-            tiling, order, bases = Tiling(step.level, self.device), self._order(step.kind), [tokens.base]
+            bases = [tokens.base]
             values = torch.from_numpy(part.values.astype(np.float32)).to(self.device).requires_grad_()
             counts = torch.from_numpy(part.counts.astype(np.int64)).to(self.device)
-            context, delta = self._context(picture, ahead, step.level), self._steps(step, bases, len(counts))
+            context = self._context(picture, ahead, step.level)
             picture, ahead = context, None
             if part.counts.any():
-                tiles = tiling.cut(context)
-                painted = self.network.synthesise(values, counts, tiles, tiling.sizes, delta, step.kind, order)
-                picture = tiling.join(painted)
+                picture = self._painted(step, bases, values[None], counts[None], context)
             if step is not plan[-1] and (part.counts.any() or step.kind in (START, MIDDLE)):
                 received, delta = self._received(step, [part]), self._steps(step, bases)
                 picture, ahead = self.network.finish(picture, context, received, delta, step.kind)

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 # Quantiser steps live on a fixed grid so that probability tables can be indexed by them:
 # step(i) = 2 ** ((i - STEP_ORIGIN) / STEPS_PER_OCTAVE), in units of an orthonormal coefficient (grey levels).
-# The base step of a file (that of its full-resolution pass) is the first symbol of the stream, 6 bits.
+# The base step of a file (that of its first full-resolution pass) is what a stream begins with.
 STEPS = 64
 STEPS_PER_OCTAVE = 4
 STEP_ORIGIN = 8
-UNKNOWN_BASE = 40  # what a decoder takes that did not even receive the base step
+NEAR = 3  # how far from a model's usual base step the base steps are that have a short symbol
 
 DEFAULT_EFFORT = 5  # of an encoder, 1 to 9
 Style = Literal["faithful", "vivid"]  # of decoding
@@ -45,14 +45,15 @@ class Config:
     tile: int = 16  # px; the longest side of a tile
     # Integers per token, head first; their sum is 3 * tile**2. Small at the head, where every bit counts.
     token_dims: tuple[int, ...] = (3, 5, 8, 16, 24, 40, 64, 96, 192, 320)
-    octave_shift: int = 3  # each octave below full resolution uses a step this many grid indices finer
-    refine_shifts: tuple[int, ...] = (6,)  # one refining pass per entry, this many indices below the base step
+    # The schedule (`prow.geometry.passes`): each level once, coarse to fine, then full resolution again.
+    usual_base: int = 32  # grid index of the base step of most pictures
+    octave_step: int = 1  # each octave below full resolution uses a step this many grid indices coarser
+    refine_shifts: tuple[int, ...] = (4, 8, 12, 16, 20, 24)  # one refining pass per entry, so much below the base step
     network: bool = True  # False: the linear anchor alone
     contexts: bool = True  # False: tables by rank alone
     patch: int = 4  # px
     width: int = 96
     heads: int = 3
-    encoder_depth: int = 1
     decoder_depth: int = 2
     # The loop filter of the coarse levels (START, MIDDLE), which are small, and that of full resolution.
     coarse_width: int = 96
@@ -70,8 +71,10 @@ class Config:
             raise ValueError(f"config {self.name} has a size below 1 or model id {self.model_id}, wanted 1 to 255")
         if sum(self.token_dims) != self.coefficients:
             raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
-        if min(self.token_dims) < 1 or min(self.octave_shift, *self.refine_shifts, 0) < 0:
-            raise ValueError(f"config {self.name} has an empty token or a pass with a step above the base step")
+        if min(self.token_dims) < 1 or min(self.octave_step, *self.refine_shifts, 0) < 0:
+            raise ValueError(f"config {self.name} has an empty token, an octave_step or a refine_shift below 0")
+        if not NEAR <= self.usual_base < STEPS - NEAR:
+            raise ValueError(f"usual_base {self.usual_base} of {self.name} came, wanted {NEAR} to {STEPS - 1 - NEAR}")
         if self.tile % self.patch or self.width % self.heads:
             raise ValueError(f"tile {self.tile} / patch {self.patch} or width {self.width} / heads {self.heads} is odd")
 
@@ -123,7 +126,6 @@ CONFIGS = {
         token_dims=(3, 5, 16, 40, 128),
         width=32,
         heads=2,
-        encoder_depth=1,
         decoder_depth=1,
         coarse_width=8,
         coarse_dilations=(1, 2),

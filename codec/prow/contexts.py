@@ -149,16 +149,26 @@ class PassContext:
         self.tile_below = np.zeros(tiles, np.int64)
         self.below_ranks = np.zeros((config.coefficients, len(_BELOW)), np.intp)
         self.below_magnitudes, self.below_energy = np.zeros((1, 1), np.int8), np.zeros(1, np.int32)
+        self.ranks_before: np.ndarray | None = None  # intp [K + 1], in the pass before if it is of this level
         if below is not None:
             self.tile_below = _tile_below(step, below.step)
             self.below_ranks = below.rank_of[_shifted_coefficients(order, config, _BELOW)]
-            self.below_magnitudes, self.below_energy = below.magnitudes, below.energy[-1]
+            self.below_magnitudes, self.below_energy = below.held(), below.energy[-1]
+            if below.step.level == step.level:
+                self.ranks_before = below.rank_of[np.append(tables.order[step.kind], -1)]
         self.below_mean = _means(self.below_energy)
         self.position: np.ndarray | None = None
         if tables.w3.any() or tables.b3.any():
             inputs = position_inputs(step, grid, config, tables, below.step if below else None)
             self.position = _product(inputs, tables.weights[0][: inputs.shape[1]]) + tables.weights[1]
         self.watch = watch or self.position is not None
+
+    def held(self) -> np.ndarray:
+        """int8 [tiles + 1, K + 1], magnitudes by rank, those of the passes before at the same level included: what is
+        known of each coefficient when the pass is over."""
+        if self.ranks_before is None:
+            return self.magnitudes
+        return np.minimum(self.magnitudes + self.below_magnitudes[:, self.ranks_before], CAP)
 
     def groups(self, token: int) -> list[tuple[int, int]]:
         """First and last (exclusive) rank of each group of a token, whose classes are found one after the other."""

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from .config import FULL, MIDDLE, REFINE, START, Config
+from .config import FULL, MIDDLE, REFINE, START, STEPS, Config
 
 
 def split(length: int, tile: int) -> list[int]:
@@ -84,15 +84,15 @@ def strips(height: int, width: int, pixels: int, reach: int) -> list[tuple[slice
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-    """One improvement of the whole picture at one level: its kind and how much finer its step is than the base."""
+    """One improvement of the whole picture at one level: its kind and how much finer its step is than the base step."""
 
     kind: int  # START, MIDDLE, FULL or REFINE
     level: Level
     depth: int  # octaves below full resolution
-    shift: int  # grid indices below the base step
+    shift: int  # grid indices below the base step; coarse levels are above it
 
     def step_index(self, base: int) -> int:
-        return max(0, base - self.shift)
+        return min(max(0, base - self.shift), STEPS - 1)
 
 
 def levels(width: int, height: int, tile: int) -> list[Level]:
@@ -105,24 +105,15 @@ def levels(width: int, height: int, tile: int) -> list[Level]:
 
 @lru_cache(maxsize=8)  # a plan of 100 megapixels holds 8 MB
 def passes(width: int, height: int, config: Config) -> tuple[Pass, ...]:
-    """The passes of an image in stream order: one for each level, then the refining ones. Both sides derive them."""
+    """The schedule of an image, in stream order: one pass for each level, then the refining ones. Both sides derive it.
+
+    The same detail has twice the coefficient a level up, and coarse steps are coarser on top of that (`octave_step`).
+    So each pass is finer than the one before by a little more than a factor of two, low frequencies of a level mend
+    what the coarser ones left, and whatever the size of a cut, all that is there is about equally fine.
+    """
     pyramid, plan = levels(width, height, config.tile), []
     last = len(pyramid) - 1
     for index, level in enumerate(pyramid):
         kind = START if index == 0 else FULL if index == last else MIDDLE
-        plan.append(Pass(kind, level, last - index, config.octave_shift * (last - index)))
+        plan.append(Pass(kind, level, last - index, -config.octave_step * (last - index)))
     return (*plan, *(Pass(REFINE, pyramid[-1], 0, shift) for shift in config.refine_shifts))
-
-
-def every_other(plan: tuple[Pass, ...], phase: int = 0, *, lowest: bool = True) -> frozenset[int]:
-    """Indices of passes to leave out: each level says again a part of what the one below it has said, so the fewer the
-    better.
-
-    What remains is the coarsest level and every other one from depth `phase` (0 or 1) down, but none next to the
-    coarsest, and without `lowest` not the last one of these either, if it is not the only one.
-    """
-    top = plan[0].depth  # also the index of full resolution
-    sent = [i for i in range(1, top + 1) if (top - i) % 2 == phase and (i > 1 or i == top)]
-    if not lowest and len(sent) > 1:
-        del sent[0]
-    return frozenset(range(1, top + 1)).difference(sent)

@@ -30,7 +30,7 @@ class Info:
 
     `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
     came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the first symbol is there.
+    pixel limit, or (step) not even the base step is there.
     """
 
     version: int

@@ -1,8 +1,8 @@
 """The passes with ONNX Runtime, on the CPU and without torch, whose import alone takes seconds on small machines.
 
 The networks are graphs in the package, without weights, which `python -m prow.training.onnx_export` writes from the
-torch modules: `encoder` is `Tokenizer.analyse` and the choice of tokens, `decoder` is `Tokenizer.synthesise`,
-`coarse_filter`, `fine_filter` and `light_filter` are `Tokenizer.finish`; `linear_` are those of the anchor alone.
+torch modules: `encoder` is `Tokenizer.analyse` and the choice of tokens, `inverse` is `Tokenizer.restore`, `decoder`
+`Tokenizer.correct`; `coarse_filter`, `fine_filter` and `light_filter` are `Tokenizer.finish`.
 Weights come from the model file alone, so a model that was trained again needs no new graphs as long as its networks
 have the same shape.
 The steps between networks are numpy here, torch in `prow.codec`, `prow.tiling` and `prow.distortion`; tests compare
@@ -27,6 +27,7 @@ from .base_codec import LEAST, NOISE, SCALES, STRIP, STRUCTURE, WINDOW, BaseCode
 from .config import MIDDLE, START, Config, step_size
 from .errors import ModelError
 from .geometry import Level, Pass, edges, passes, places, strips
+from .lapping import lap_matrix, reach, windows
 from .tokens import PassTokens, layout_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ _ELSEWHERE = (
     "name",
     "model_id",
     "description",
-    "octave_shift",
+    "usual_base",
+    "octave_step",
     "refine_shifts",
     "contexts",
 )
@@ -48,9 +50,8 @@ _ELSEWHERE = (
 
 def parts(config: Config) -> tuple[str, ...]:
     """The graphs of a model; the weights of graph X are named network.X.something."""
-    both = ("encoder", "decoder")
-    filters = ("coarse_filter", "fine_filter", "light_filter")
-    return (*both, *filters, *(f"linear_{part}" for part in both)) if config.network else both
+    linear = ("encoder", "inverse")
+    return (*linear, "decoder", "coarse_filter", "fine_filter", "light_filter") if config.network else linear
 
 
 def folder_name(config: Config) -> str:
@@ -64,23 +65,12 @@ def graph_folder(config: Config) -> Path:
 
 
 class OnnxCodec(BaseCodec):
-    """A model as ONNX Runtime sessions, each made when it is first needed.
+    """A model as ONNX Runtime sessions, each made when it is first needed."""
 
-    Args:
-        linear: the anchor of the model alone, without contexts in its prices.
-    """
-
-    def __init__(self, model: Model, *, linear: bool = False) -> None:
-        config, tables = model.config, model.tables
-        if linear:
-            config, tables = dataclasses.replace(config, network=False), tables.without_contexts()
-        super().__init__(config, tables)
-        self._model, self._prefix = model, "linear_" if linear else ""
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.config, model.tables)
+        self._model = model
         self._sessions: dict[str, InferenceSession] = {}
-
-    @functools.cached_property
-    def linear(self) -> OnnxCodec:
-        return OnnxCodec(self._model, linear=True) if self.config.network else self
 
     def targets(self, pixels: np.ndarray, count: int | None = None) -> list[np.ndarray]:
         plan = passes(pixels.shape[1], pixels.shape[0], self.config)[:count]
@@ -127,10 +117,10 @@ class OnnxCodec(BaseCodec):
                 "kappa": np.array(kappa, np.float32),
                 "ends": layout.ends.astype(np.int64),
             }
-            counts, values = [], []
+            counts, values, residual = [], [], tiling.lap(target - before)
             for rows, tiles in self._rows(step.level):
-                given |= self._given(tiling, step, base, before, rows)
-                given |= {"target": tiling.cut(target, *rows), "exists": layout.exists[tiles]}
+                given |= self._given(step, base, tiles)
+                given |= {"residual": tiling.cut(residual, *rows), "exists": layout.exists[tiles]}
                 given["last"] = layout.last[tiles].astype(np.int64)
                 some_counts, some_values = self._run("encoder", given)
                 counts.append(some_counts)
@@ -139,30 +129,31 @@ class OnnxCodec(BaseCodec):
         return found
 
     def _join(self, step: Pass, bases: Sequence[int], parts: Sequence[PassTokens], context: np.ndarray) -> np.ndarray:
-        tiling, joined = Tiling(step.level), []
-        for base, part, before in zip(bases, parts, context, strict=True):
-            painted = []
-            for rows, tiles in self._rows(step.level):
-                given = self._given(tiling, step, base, before, rows)
-                given["values"] = part.values[tiles].astype(np.float32)
-                given["counts"] = part.counts[tiles].astype(np.int64)
-                painted += self._run("decoder", given)
-            joined.append(tiling.join(painted[0] if len(painted) == 1 else np.concatenate(painted)))
+        joined = [self._painted(step, b, part, before) for b, part, before in zip(bases, parts, context, strict=True)]
         return _stack(joined)
 
-    def _given(
-        self, tiling: Tiling, step: Pass, base: int, context: np.ndarray, rows: tuple[int, int]
-    ) -> dict[str, np.ndarray]:
-        """What encoder and decoder both want to know, of the given rows of tiles."""
-        columns = len(step.level.columns)
-        sizes = step.level.boxes[rows[0] * columns : rows[1] * columns, :1:-1].astype(np.int64)  # height, width
-        return {
-            "context": tiling.cut(context, *rows),
-            "sizes": sizes,
-            "step": np.full(len(sizes), step_size(step.step_index(base)), np.float32),
-            "kind": np.array(step.kind, np.int64),
-            "order": self._order(step),
-        }
+    def _painted(self, step: Pass, base: int, part: PassTokens, context: np.ndarray) -> np.ndarray:
+        """The picture [3, H, W] of a pass before the loop filter."""
+        tiling, restored, corrected = Tiling(step.level), [], []
+        for _, tiles in self._rows(step.level):
+            given = self._given(step, base, tiles) | {"values": part.values[tiles].astype(np.float32)}
+            restored += self._run("inverse", given)
+        anchored = context + tiling.lap(tiling.join(_joined(restored)), back=True)
+        if not self.config.network:
+            return anchored
+        for rows, tiles in self._rows(step.level):
+            given = self._given(step, base, tiles) | {"values": part.values[tiles].astype(np.float32)}
+            del given["sizes"]
+            given |= {"anchored": tiling.cut(anchored, *rows), "context": tiling.cut(context, *rows)}
+            given |= {"counts": part.counts[tiles].astype(np.int64), "kind": np.array(step.kind, np.int64)}
+            corrected += self._run("decoder", given)
+        return anchored + tiling.join(_joined(corrected))
+
+    def _given(self, step: Pass, base: int, tiles: slice) -> dict[str, np.ndarray]:
+        """What all graphs of tiles want to know."""
+        sizes = step.level.boxes[tiles, :1:-1].astype(np.int64)  # height, width
+        delta = np.full(len(sizes), step_size(step.step_index(base)), np.float32)
+        return {"sizes": sizes, "step": delta, "order": self._order(step)}
 
     def _order(self, step: Pass) -> np.ndarray:
         return self.tables.order[step.kind].astype(np.int64)
@@ -213,7 +204,6 @@ class OnnxCodec(BaseCodec):
     # -- sessions ------------------------------------------------------------------------------------------------
 
     def _run(self, part: str, given: dict[str, np.ndarray]) -> list[np.ndarray]:
-        part = self._prefix + part
         if part not in self._sessions:
             self._sessions[part] = self._start(part)
         return self._sessions[part].run(None, given)  # pyright: ignore[reportReturnType] - no sparse tensors here
@@ -265,6 +255,15 @@ class Tiling:
         sheet = tiles.reshape(rows, columns, 3, t, t).transpose(2, 0, 3, 1, 4).reshape(3, rows * t, columns * t)
         return sheet.take(self.row_of, axis=1).take(self.column_of, axis=2)
 
+    def lap(self, picture: np.ndarray, *, back: bool = False) -> np.ndarray:
+        """Mix the pixels of [3, H, W] across tile borders (`prow.lapping`), or undo it; in place."""
+        level = self.level
+        for lengths, turned in ((level.columns, picture), (level.rows, picture.transpose(0, 2, 1))):
+            if wide := reach(lengths):
+                places, matrix = windows(lengths), lap_matrix(wide)
+                turned[..., places] = turned[..., places] @ (matrix if back else matrix.T)
+        return picture
+
     def spread(self, per_tile: np.ndarray) -> np.ndarray:
         """One number a tile -> float32 [3, H, W]: that number, and where tiles begin and end, across and down."""
         t, level = self.level.tile, self.level
@@ -273,6 +272,11 @@ class Tiling:
         found[0] = grid.take(self.row_of // t, axis=0).take(self.column_of // t, axis=1)
         found[1], found[2] = edges(level.columns), edges(level.rows)[:, None]
         return found
+
+
+def _joined(batches: list[np.ndarray]) -> np.ndarray:
+    """Batches in a row, without a copy of a single one."""
+    return batches[0] if len(batches) == 1 else np.concatenate(batches)
 
 
 def _stack(pictures: Sequence[np.ndarray]) -> np.ndarray:

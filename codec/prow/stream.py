@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
 
-from .config import STEPS, Config
+from .config import NEAR, STEPS, Config
 from .contexts import PassContext
 from .geometry import Pass, passes
 from .tables import TOTAL, Tables, from_symbols, raw_bit_counts, to_symbols
@@ -69,8 +69,10 @@ def _model(frequencies: np.ndarray) -> coding.model.Categorical:
     return coding.model.Categorical((frequencies - 1).astype(np.float32), perfect=False)
 
 
-_UNIFORM_STEPS = np.full(STEPS, TOTAL // STEPS)
+_FAR = 2 * NEAR + 1  # the symbol for all others
+_SHORT, _STEPS = (np.full(n, TOTAL // n) for n in (_FAR + 1, STEPS))
 _BIT = np.array([TOTAL // 2, TOTAL // 2])
+_SENT = np.array([TOTAL // 64, TOTAL - TOTAL // 64])  # whether a pass is sent, if the one before it was
 
 
 class Writer:
@@ -79,13 +81,17 @@ class Writer:
     def __init__(self, base: int, config: Config, tables: Tables) -> None:
         self.base, self.config, self.tables = base, config, tables
         self.known: PassContext | None = None
-        self.coder = _Coder(tables)
-        self.coder.choices(np.array([base]), _UNIFORM_STEPS)
+        self.coder, self.likely = _Coder(tables), _SENT
+        offset = base - config.usual_base + NEAR
+        near = 0 <= offset < _FAR
+        self.coder.choices(np.array([offset if near else _FAR]), _SHORT)
+        self.coder.choices(np.array([] if near else [base]), _STEPS)
 
     def add(self, step: Pass, part: PassTokens) -> None:
         """Every symbol of the next pass."""
         sent = bool(part.counts.any())
-        self.coder.choices(np.array([sent]), _BIT)
+        self.coder.choices(np.array([sent]), self.likely)
+        self.likely = _SENT if sent else _BIT
         if not sent:
             return
         known = PassContext(step, step.step_index(self.base), self.config, self.tables, self.known)
@@ -276,16 +282,19 @@ def read(
     plan = passes(width, height, config)
     reader = _Reader(data, tables)
     try:
-        base = int(reader.choices(1, _UNIFORM_STEPS)[0])
+        offset = int(reader.choices(1, _SHORT)[0])
+        base = config.usual_base - NEAR + offset if offset < _FAR else int(reader.choices(1, _STEPS)[0])
     except _Ended:
         return Tokens(width, height, model_id, None, tuple(empty_tokens(p.level, config) for p in plan))
-    parts, ended, contexts = [], False, None
+    parts, ended, contexts, likely = [], False, None, _SENT
     recalled = None if classes is None else _Recalled(classes, config)
     for step in plan:
         part = empty_tokens(step.level, config)
         if not ended:
             try:
-                if reader.choices(1, _BIT)[0]:
+                sent = reader.choices(1, likely)[0]
+                likely = _SENT if sent else _BIT
+                if sent:
                     known = recalled
                     if known is None:
                         known = contexts = PassContext(step, step.step_index(base), config, tables, contexts)

@@ -121,10 +121,6 @@ class Tables:
         p = self.odds[self.go[kind, step]] / TOTAL
         return (-np.log2(p)).astype(np.float32), (-np.log2(1 - p)).astype(np.float32)
 
-    def without_contexts(self) -> Tables:
-        """The same tables, whose classes no context shifts; flags keep theirs."""
-        return dataclasses.replace(self, w3=np.zeros_like(self.w3), b3=np.zeros_like(self.b3))
-
 
 def check_shapes(tables: Tables, config: Config) -> None:
     """Raise ValueError if tables and config do not belong together."""

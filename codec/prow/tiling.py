@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .geometry import Level, edges, places
+from .lapping import lap_matrix, reach, windows
 
 
 class Tiling:
@@ -31,6 +32,17 @@ class Tiling:
         grid = tiles.view(-1, len(self.rows), len(self.columns), c, t, t).permute(0, 3, 1, 4, 2, 5)
         sheet = grid.reshape(-1, c, len(self.rows) * t, len(self.columns) * t)
         return sheet[:, :, self.row_of][..., self.column_of]
+
+    def lap(self, picture: Tensor, *, back: bool = False) -> Tensor:
+        """Mix the pixels of [B, C, H, W] across tile borders (`prow.lapping`), or undo it."""
+        for lengths in (self.level.columns, self.level.rows):
+            if wide := reach(lengths):
+                places = torch.from_numpy(windows(lengths)).to(picture.device)
+                matrix = torch.from_numpy(lap_matrix(wide)).to(picture)
+                mixed = picture[..., places] @ (matrix if back else matrix.T)
+                picture = picture.index_copy(-1, places.flatten(), mixed.flatten(-2))
+            picture = picture.transpose(-1, -2)
+        return picture
 
     def spread(self, per_tile: Tensor) -> Tensor:
         """One number a tile [B * tiles] -> pictures [B, 3, H, W]: that number, and where tiles begin and end.

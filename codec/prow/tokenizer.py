@@ -1,8 +1,8 @@
 """The tokenizer: an ordered 1-D tokenizer of tiles, conditioned on the picture so far, anchored to a linear transform.
 
-Ordered 1-D tokens and tail drop follow One-D-Piece (arXiv:2501.10064), registers and nested dropout FlexTok
-(arXiv:2502.13967). Both corrections (of the coefficients before quantising, of the picture after the inverse
-transform) are zero in a new model, which therefore is a working transform codec.
+Ordered 1-D tokens and tail drop follow One-D-Piece (arXiv:2501.10064) and FlexTok (arXiv:2502.13967). The encoder is
+the transform alone: a learned correction of its coefficients was worth nothing (docs/training-log.md, section 15). What
+networks add to the picture is zero in a new model, which therefore is a working transform codec.
 
 Shapes: B tiles, T tile side, P patches a tile, N tokens, K = 3 * T * T coefficients, W width. "Ranked" coefficients
 are in coding order: rank r is coefficient order[kind, r].
@@ -132,29 +132,6 @@ class PatchEmbed(nn.Module):
         return self.project(x) + self.position + self.condition(cond)[:, None]
 
 
-class Encoder(nn.Module):
-    """Tile and context -> a correction of the ranked coefficients, in quantiser steps."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.token_dims = config.token_dims
-        self.embed = PatchEmbed(config)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.encoder_depth))
-        self.registers = nn.Parameter(torch.randn(config.tokens, config.width) * 0.02)
-        self.read = Block(config.width, config.heads, self_attention=False, memory=True)
-        self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Parameter(torch.zeros(config.coefficients, config.width))  # a row per coefficient
-
-    def forward(self, tile: Tensor, context: Tensor, scale: Tensor, cond: Tensor, order: Tensor) -> Tensor:
-        x = self.embed(tile - context, context, scale, cond)  # [B, P, W]
-        for block in self.blocks:
-            x = block(x)
-        registers = self.registers + self.embed.condition(cond)[:, None]  # [B, N, W]
-        registers = self.norm(self.read(registers, x))
-        heads = self.head[order].split(self.token_dims)  # N of [dims, W]
-        return torch.cat([registers[:, n] @ head.T for n, head in enumerate(heads)], dim=1)  # [B, K]
-
-
 class Decoder(nn.Module):
     """Received tokens, the anchor's picture and the context -> a correction of the picture, in grey levels."""
 
@@ -253,14 +230,13 @@ class LoopFilter(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """One network for every pass: anchor, encoder, decoder and loop filters."""
+    """One network for every pass: anchor, decoder and loop filters."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.anchor = Anchor(config.tile)
         if config.network:
-            self.encoder = Encoder(config)
             self.decoder = Decoder(config)
             self.coarse_filter = LoopFilter(config.coarse_width, config.coarse_dilations, ahead=True)
             self.fine_filter = LoopFilter(config.fine_width, config.fine_dilations, ahead=False)
@@ -272,43 +248,47 @@ class Tokenizer(nn.Module):
         device = self.anchor.bank.device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.bf16 and (convolutions or device != "cpu"))
 
-    def analyse(self, tile: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: int, order: Tensor) -> Tensor:
+    def analyse(self, residual: Tensor, sizes: Tensor, step: Tensor, order: Tensor) -> Tensor:
         """What to quantise.
 
         Args:
-            tile, context: [B, 3, T, T] grey levels. sizes: [B, 2] height and width of each tile. step: [B].
-            order: [K] coefficient of each rank for this kind.
+            residual: [B, 3, T, T], tiles of (level - context), mixed across their borders (`Tiling.lap`), grey levels.
+            sizes: [B, 2] height and width of each tile. step: [B]. order: [K] coefficient of each rank for this kind.
 
         Returns:
-            [B, K] ranked coefficients of (tile - context), corrected, in quantiser steps.
+            [B, K] ranked coefficients in quantiser steps.
         """
-        ranked = self.anchor(tile - context, sizes)[:, order] / step[:, None]
-        if self.config.network:
-            scale, cond = pixel_scale(step), condition(step, kind)
-            with self._autocast():
-                ranked = ranked + self.encoder(tile, context, scale, cond, order)
-        return ranked
+        return self.anchor(residual, sizes)[:, order] / step[:, None]
 
-    def synthesise(
-        self, values: Tensor, counts: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: int, order: Tensor
+    def restore(self, values: Tensor, sizes: Tensor, step: Tensor, order: Tensor) -> Tensor:
+        """Inverse of `analyse`: ranked integers [B, K] -> residual [B, 3, T, T], zero outside each tile's own size."""
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device=order.device)
+        return self.anchor.inverse((values * step[:, None])[:, rank], sizes)
+
+    def correct(
+        self,
+        values: Tensor,
+        counts: Tensor,
+        anchored: Tensor,
+        context: Tensor,
+        step: Tensor,
+        kind: int | Tensor,
+        order: Tensor,
     ) -> Tensor:
-        """The picture of each tile before the loop filter.
+        """What the decoder adds to each tile before the loop filter. Only with a network.
 
         Args:
             values: [B, K] ranked integers, zero where not received. counts: [B] tokens received.
-            context, sizes, step, order: as in `analyse`.
+            anchored, context: [B, 3, T, T], the level with and without what the integers add to it.
+            step, order: as in `analyse`.
 
         Returns:
             [B, 3, T, T] grey levels (meaningless outside each tile's own size).
         """
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(len(order), device=order.device)
-        anchored = context + self.anchor.inverse((values * step[:, None])[:, rank], sizes)
-        if not self.config.network:
-            return anchored
         scale, cond = pixel_scale(step), condition(step, kind)
         with self._autocast():
-            return anchored + self.decoder(values, counts, anchored, context, cond, scale, order)
+            return self.decoder(values, counts, anchored, context, cond, scale, order)
 
     def finish(
         self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: int, *, light: bool = False

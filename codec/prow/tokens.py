@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .config import Config
+from .config import STEPS, STEPS_PER_OCTAVE, Config
 from .geometry import Level, Pass, passes
 from .tables import Tables
 
@@ -48,6 +48,14 @@ class Tokens:
         """Index of the pass up to which this share of the integers that are not 0 was sent; 0 if there are none."""
         sent = np.cumsum([np.count_nonzero(part.values) for part in self.passes])
         return int(np.argmax(sent >= share * sent[-1]))
+
+    def last_step(self, config: Config) -> int:
+        """Grid index of the step of the last pass with tokens, in units of full resolution, where the same detail has
+        twice the coefficient that it has a level below; that of the first pass if there are none."""
+        spoken = [i for i, part in enumerate(self.passes) if part.counts.any()]
+        step = passes(self.width, self.height, config)[spoken[-1] if spoken else 0]
+        index = step.step_index(config.usual_base if self.base is None else self.base)
+        return min(index + STEPS_PER_OCTAVE * step.depth, STEPS - 1)
 
     def filter_depths(self, config: Config) -> tuple[int, int]:
         """The least depth of levels with a light loop filter, and that of levels with a full one.

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import UNKNOWN_BASE, step_size
+from .config import Config, step_size
 from .geometry import strips
 from .tokens import Tokens
 
@@ -53,9 +53,9 @@ class Vivid(nn.Module):
         return (picture + 16 * self.leave(F.leaky_relu(x, 0.1))).clamp(0, 255)
 
 
-def condition(tokens: Tokens) -> tuple[float, float]:
-    """What the network is told of a file: its base step, and how many tokens there are for how many px."""
-    step = step_size(tokens.base if tokens.base is not None else UNKNOWN_BASE)
+def condition(tokens: Tokens, config: Config) -> tuple[float, float]:
+    """What the network is told of a file: the step that it ends with, and how many tokens there are for how many px."""
+    step = step_size(tokens.last_step(config))
     count = sum(int(part.counts.sum(dtype=int)) for part in tokens.passes)
     return math.log2(step) / 3 - 2, math.log2((count + 1) / (tokens.width * tokens.height)) / 4 + 2
 
@@ -70,9 +70,9 @@ def grain(height: int, width: int, device: torch.device | str = "cpu") -> Tensor
 
 
 @torch.inference_mode()
-def repaint(network: Vivid, picture: Tensor, tokens: Tokens) -> Tensor:
+def repaint(network: Vivid, config: Config, picture: Tensor, tokens: Tokens) -> Tensor:
     """A decoded picture [3, H, W] of these tokens in the vivid style, in strips so that memory stays bounded."""
-    cond = torch.tensor([condition(tokens)], device=picture.device)
+    cond = torch.tensor([condition(tokens, config)], device=picture.device)
     height, width = picture.shape[-2:]
     noise, painted = grain(height, width, picture.device)[None], []
     for given, kept in strips(height, width, _STRIP, REACH):

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..geometry import passes
+from ..tiling import double
 from ..tokenizer import Tokenizer
 from .data import SUFFIXES
-from .loop import run_passes
+from .loop import Cut, run_passes
 from .statistics import Statistics
 
-BASES = (26, 32, 38, 44)
-BPP = (0.03, 0.1, 0.3)
+BPP = (0.01, 0.03, 0.1, 0.3)
 
 
 def validation_images(folder: Path, count: int, side: int, device: torch.device) -> list[Tensor]:
@@ -32,23 +33,21 @@ def validation_images(folder: Path, count: int, side: int, device: torch.device)
 
 @torch.no_grad()
 def rd_figures(model: Tokenizer, images: list[Tensor], statistics: Statistics, kappa: float) -> dict[str, float]:
-    """Mean PSNR (dB) at fixed rates, interpolated in log rate between base steps, and the raw points."""
-    curves, points = [], {}
+    """Mean PSNR (dB) at fixed rates, interpolated in log rate between streams that end after each pass."""
+    curves = []
     for image in images:
+        height, width = image.shape[-2:]
+        base = torch.full((1,), model.config.usual_base, device=image.device)
         curve = []
-        for base in BASES:
-            steps = torch.full((1,), base, device=image.device)
-            bits, error = 0.0, torch.tensor(0.0)
-            for result in run_passes(model, image, steps, statistics, kappa, learn=False, refine=False):
-                bits += float(result.bits.sum())
-                error = result.error
-            bpp = bits / (image.shape[-1] * image.shape[-2])
-            curve.append((bpp, float(10 * torch.log10(255**2 / error.clamp(min=1e-3)).mean())))
-        curves.append(np.array(sorted(curve)))
-    for i, base in enumerate(reversed(BASES)):
-        mean = np.mean([c[i] for c in curves], axis=0)
-        points[f"bpp_step{base}"], points[f"psnr_step{base}"] = round(float(mean[0]), 4), round(float(mean[1]), 3)
-    for bpp in BPP:
-        at = [np.interp(np.log(bpp), np.log(c[:, 0]), c[:, 1]) for c in curves]
-        points[f"psnr_at_{bpp}bpp"] = round(float(np.mean(at)), 3)
-    return points
+        for index in range(passes(width, height, model.config)[0].depth + 2):
+            bits, picture, ahead, whole = 0.0, image, None, torch.ones(1, device=image.device)
+            cut = Cut(index, whole)
+            for result in run_passes(model, image, base, statistics, kappa, cut=cut, learn=False, refine=1):
+                bits, picture, ahead = bits + float(result.bits.sum()), result.picture, result.ahead
+            if picture.shape != image.shape:
+                picture = double(picture, ahead, width, height)
+            error = (picture - image).square().mean().clamp(min=1e-3)
+            curve.append((bits / (width * height), float(10 * torch.log10(255**2 / error))))
+        curves.append(np.array(curve).T)
+    means = {bpp: np.mean([np.interp(np.log(bpp), np.log(rate + 1e-9), psnr) for rate, psnr in curves]) for bpp in BPP}
+    return {f"psnr_at_{bpp}bpp": round(float(mean), 3) for bpp, mean in means.items()}

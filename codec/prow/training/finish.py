@@ -9,26 +9,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..base_codec import Wanted
 from ..codec import Codec
-from ..geometry import every_other, passes
+from ..geometry import passes
 from ..tables import Tables
 from ..tokenizer import Tokenizer
 from .contexts_fit import Observed, fit_contexts, fit_static, observe
 from .data import find_sources
 
-# Share of the pictures, their long sides in px, their base steps. Small pictures are quick, and coarse levels have few
-# integers; large ones are what most files are of, and look different at the same step. The last two are rare files.
+# Share of the pictures, their long sides in px, and how far their base steps are from the usual one. Small pictures
+# are quick, and coarse levels have few integers; large ones are what most files are of, and look different at the same
+# step. The last two are rare files.
 SIZES = (
-    (0.32, (32, 220), (22, 52)),
-    (0.2, (220, 500), (28, 54)),
-    (0.4, (500, 1024), (31, 54)),
-    (0.05, (32, 420), (8, 28)),
-    (0.03, (500, 1024), (50, 57)),
+    (0.32, (32, 220), (-5, 4)),
+    (0.2, (220, 500), (-5, 4)),
+    (0.4, (500, 1024), (-5, 4)),
+    (0.05, (32, 420), (-20, -5)),
+    (0.03, (32, 1024), (4, 16)),
 )
+REFINED = 0.35  # share of pictures that go on at full resolution, up to any of the refining passes
 MOST = 6000  # integers of a kind of pass and picture, so that full resolution does not outweigh the rest
 ENOUGH = 24_000_000  # integers
-PLANS = ((0, True), (0, True), (0, False), (1, True), (1, False))  # of `every_other`: phase, lowest
 
 
 def fit_tables(
@@ -53,14 +53,13 @@ def _observe_photos(model: Tokenizer, tables: Tables, data: Path, minutes: float
     until = time.monotonic() + 60 * minutes
     while count < ENOUGH and (time.monotonic() < until or not count):
         photo = rng.choice(photos).open()
-        _, sides, bases = rng.choices(SIZES, [share for share, *_ in SIZES])[0]
+        _, sides, offsets = rng.choices(SIZES, [share for share, *_ in SIZES])[0]
         scale = min(rng.uniform(*sides) / max(photo.size), 1)
-        base, size = rng.randint(*bases), (max(8, round(photo.width * scale)), max(8, round(photo.height * scale)))
+        base, size = model.config.usual_base + rng.randint(*offsets), [max(8, round(n * scale)) for n in photo.size]
         pixels = np.asarray(photo.resize(size, Image.Resampling.LANCZOS))
-        phase, lowest = rng.choice(PLANS)
-        left_out = every_other(passes(*size, model.config), phase, lowest=lowest)
-        wanted = Wanted(base, codec.targets(pixels), left_out=left_out)
-        (coded,) = codec.encode_many(size, [wanted], refine=rng.random() < 0.25)
+        plan, refining = passes(*size, model.config), len(model.config.refine_shifts)
+        unused = refining if rng.random() > REFINED else rng.randrange(refining)
+        coded = codec.encode(pixels, base, targets=codec.targets(pixels, len(plan) - unused))
         observed.append(observe(coded.tokens, model.config, tables).thinned(numbers, MOST))
         count += len(observed[-1].integers)
     return Observed.join(observed)

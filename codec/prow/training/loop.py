@@ -4,14 +4,14 @@ that the passes before it left behind."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ..config import FULL, REFINE
+from ..config import FULL, REFINE, STEPS
 from ..distortion import lost_structure
-from ..geometry import Pass, every_other, passes
+from ..geometry import Pass, passes
 from ..quantise import choose_prefix, keep_prefix, quantise
 from ..tiling import Tiling, double, pyramid
 from ..tokenizer import Tokenizer, step_tensor
@@ -33,23 +33,26 @@ class Result:
     ahead: Tensor | None  # what to add to it when it is doubled
 
 
-@dataclasses.dataclass
-class Drop:
-    """Tail drop of a batch: the pass in which each picture's stream ends ([B]; as many as there are: not at all)."""
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Tail drop of a batch over the whole sequence of tokens, as readers see it: the stream of each picture ends
+    somewhere in the same pass, in a round of tokens, at a tile.
 
-    last_pass: Tensor
+    Attributes:
+        index: of the pass; what stands behind it has no tokens. share: [B], how far the pass goes, 0 to 1.
+    """
 
-    @classmethod
-    def draw(cls, batch: int, sent: Sequence[int], device: torch.device, *, whole: float = 0.75) -> Drop:
-        """For passes of these indices: a share of `whole` streams, the others end in all of them alike."""
-        ends = torch.tensor(sent, device=device)[torch.randint(0, len(sent), (batch,), device=device)]
-        return cls(torch.where(torch.rand(batch, device=device) < whole, sent[-1] + 1, ends))
+    index: int
+    share: Tensor
 
-    def cut(self, counts: Tensor, index: int, tiles: int) -> Tensor:
-        """counts [B * tiles] -> uniform prefixes in the pass where a stream ends, nothing after it."""
-        ends = self.last_pass.repeat_interleave(tiles)
-        uniform = (torch.rand(len(counts), device=counts.device) * (counts + 1)).long()
-        return torch.where(ends > index, counts, torch.where(ends == index, uniform, 0))
+    def of(self, counts: Tensor, index: int) -> Tensor:
+        """Tokens of each tile that are left of counts [B, tiles] in a pass: whole rounds, then some tiles more."""
+        if index != self.index:
+            return counts if index < self.index else torch.zeros_like(counts)
+        tiles = torch.arange(counts.shape[1], device=counts.device)
+        rounds = self.share * (counts.amax(1) + 1)
+        more = tiles < (rounds.frac() * counts.shape[1])[:, None]
+        return torch.minimum(counts, rounds.long()[:, None] + more)
 
 
 def existing(sizes: Tensor, order: Tensor, tile: int) -> Tensor:
@@ -65,43 +68,40 @@ def run_passes(
     statistics: Statistics,
     kappa: float,
     *,
-    drop: Drop | None = None,
+    cut: Cut | None = None,
     learn: bool = True,
-    refine: bool = True,
+    refine: int = 0,
     coarse: bool = False,
     beyond: int = 0,
-    left_out: Collection[int] | None = None,
 ) -> Iterator[Result]:
-    """Run every pass on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
-
-    The passes left out (indices; None: `geometry.every_other`) have no tokens, so the loop filter runs alone there, and
-    those of them at full resolution are not run at all.
+    """Run the passes on images [B, 3, H, W] (0 to 255) at base steps [B] (grid indices), coarse to fine.
 
     The images are what pictures `beyond` octaves larger look like at that level, and passes end there. With `coarse`
     the passes end below full resolution, which is only what the last of them looks ahead to. Both train the levels that
-    matter in small files.
+    matter in small files. `refine` passes at full resolution follow. Behind a cut the light filter runs alone.
     """
     config = model.config
     ends = torch.tensor(config.token_dims, device=images.device).cumsum(0)
     plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, config)
+    plan = plan[: len(plan) - len(config.refine_shifts) + refine]
     targets = pyramid(images, plan[0].depth - beyond + 1)
-    left_out = every_other(plan) if left_out is None else left_out
     stages = [s for s in enumerate(plan) if s[1].depth >= max(beyond, int(coarse))]
     finest = stages[-1][1].level
     picture, ahead = torch.full_like(targets[0], 128.0), None
     for index, step in stages:
-        if step.kind in (FULL, REFINE) and (index in left_out or (step.kind == REFINE and not refine)):
-            continue
+        behind = cut is not None and index > cut.index
+        if behind and step.kind in (FULL, REFINE):
+            return
         level, target = step.level, targets[beyond - 1 - step.depth]
         same = picture.shape[-2:] == target.shape[-2:]
         context = picture if same else double(picture, ahead, level.width, level.height)
         following = targets[beyond - step.depth] if step.depth > beyond else None
-        grid = (base - step.shift).clamp(min=0)  # [B]
-        if index in left_out:
+        grid = (base - step.shift).clamp(0, STEPS - 1)  # [B]
+        if behind:
             result = _run_filter(model, step, target, context, following, grid)
         else:
             result = _run_pass(
-                model, step, index, target, context, following, grid, statistics, kappa, drop, learn, ends
+                model, step, index, target, context, following, grid, statistics, kappa, cut, learn, ends
             )
         share = level.width * level.height / (finest.width * finest.height)
         result.loss = result.loss * share**0.5  # the gradient of a small level is noisier, by as much
@@ -113,8 +113,8 @@ def run_passes(
 def _run_filter(
     model: Tokenizer, step: Pass, target: Tensor, context: Tensor, following: Tensor | None, grid: Tensor
 ) -> Result:
-    """The loop filter alone, in a pass without tokens."""
-    loss, picture, ahead = filter_loss(model, step.kind, target, context, following, step_tensor(grid))
+    """The light loop filter alone, behind the last token."""
+    loss, picture, ahead = filter_loss(model, step.kind, target, context, following, step_tensor(grid), light=True)
     error = (picture - target).square().mean((1, 2, 3)).detach()
     return Result(step, error, torch.zeros_like(error), loss, picture, ahead)
 
@@ -161,7 +161,7 @@ def _run_pass(
     grid: Tensor,
     statistics: Statistics,
     kappa: float,
-    drop: Drop | None,
+    cut: Cut | None,
     learn: bool,
     ends: Tensor,
 ) -> Result:
@@ -169,41 +169,35 @@ def _run_pass(
     tiles, batch = step.level.tiles, len(target)
     sizes, steps = tiling.sizes.repeat(batch, 1), grid.repeat_interleave(tiles)
     delta, delta_tiles = step_tensor(grid), step_tensor(steps)
-    context_tiles = tiling.cut(context)
-    ratios = model.analyse(tiling.cut(target), context_tiles, sizes, delta_tiles, step.kind, order)
-
-    exists = existing(sizes, order, model.config.tile)
     with torch.no_grad():
+        residual = tiling.cut(tiling.lap(target - context))
+        exists = existing(sizes, order, model.config.tile)
         costs, go, stop = statistics.prices(step.kind, steps)
-        values, gains = quantise(ratios.detach(), costs, kappa)
+        values, gains = quantise(model.analyse(residual, sizes, delta_tiles, order), costs, kappa)
         values, gains = values * exists, gains * exists
         last = ends_of(exists, ends)
         counts = choose_prefix(gains, ends, go, stop, kappa, last)
-        alive = torch.ones_like(counts, dtype=torch.bool)
-        if drop is not None:
-            alive = (drop.last_pass >= index).repeat_interleave(tiles)
         sent = _sent(exists, counts, ends)
-        if learn and alive.any():
-            statistics.add(step.kind, steps[alive], (values * sent)[alive], sent[alive], counts[alive], last[alive])
-        if drop is not None:
-            counts = drop.cut(counts, index, tiles)
+        if learn:
+            statistics.add(step.kind, steps, values * sent, sent, counts, last)
+        if cut is not None:
+            counts = cut.of(counts.view(batch, -1), index).flatten()
             sent = _sent(exists, counts, ends)
         values = keep_prefix(values, counts, ends)
-
-    moves = (values != 0).float()  # corrections of what is not sent change nothing, so they get no gradient
-    received = values + (ratios - ratios.detach()) * moves
-    share = counts / model.config.tokens
-    painted = tiling.join(model.synthesise(received, counts, context_tiles, sizes, delta_tiles, step.kind, order))
+        restored = model.restore(values, sizes, delta_tiles, order)
+        painted = context + tiling.lap(tiling.join(restored), back=True)
+    if model.config.network:
+        given = tiling.cut(painted), tiling.cut(context)
+        painted = painted + tiling.join(model.correct(values, counts, *given, delta_tiles, step.kind, order))
     some = counts.view(batch, -1).any(1)[:, None, None, None]  # pictures with tokens
     filtered = torch.where(some, painted, context)
+    share = counts / model.config.tokens
     picture, ahead = model.finish(filtered, context, tiling.spread(share) * some, delta, step.kind)
 
     error = (picture - target).square().mean((1, 2, 3))  # [B]
-    relaxed = (costs.bits(ratios) * moves).view(batch, -1).sum(1)
-    per_pixel = 3 * step.level.width * step.level.height
     weight = 1 / (error.detach() / delta.square() + 0.05)
     seams = SEAMS * across_edges(picture - target, tiling) / delta.square()
-    loss = (weight * (error / delta.square() + seams + kappa * relaxed / per_pixel)).mean()
+    loss = (weight * (error / delta.square() + seams)).mean()
     loss = loss + STRUCTURE * lost_structure(picture, target).mean() + _missed(picture, ahead, following, delta)
     flags = torch.cat([torch.zeros_like(go[:, :1]), go.cumsum(1)], 1).gather(1, counts[:, None])[:, 0]
     flags = flags + torch.where(counts < last, stop.gather(1, counts.clamp(max=len(ends) - 1)[:, None])[:, 0], 0.0)

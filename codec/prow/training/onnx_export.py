@@ -7,7 +7,6 @@ of the graphs. Graphs of models and shapes that are no more are removed.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 from pathlib import Path
 from unittest.mock import patch
@@ -22,7 +21,8 @@ from ..onnx_codec import folder_name, parts
 from ..quantise import Costs, choose_prefix, keep_prefix, quantise
 from ..tokenizer import LoopFilter, Tokenizer, condition, pixel_scale
 
-PER_TILE = ("target", "context", "sizes", "step", "values", "counts", "exists", "last")  # inputs of the graphs
+# Inputs of the graphs.
+PER_TILE = ("residual", "anchored", "context", "sizes", "step", "values", "counts", "exists", "last")
 GRAPHS = Path(__file__).parents[1] / "graphs"
 
 
@@ -35,11 +35,9 @@ class _Encoder(nn.Module):
 
     def forward(
         self,
-        target: Tensor,
-        context: Tensor,
+        residual: Tensor,
         sizes: Tensor,
         step: Tensor,
-        kind: Tensor,
         order: Tensor,
         exists: Tensor,
         prices: Tensor,
@@ -49,23 +47,41 @@ class _Encoder(nn.Module):
         last: Tensor,
         kappa: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ratios = self.network.analyse(target, context, sizes, step, kind, order)  # type: ignore[arg-type]
+        ratios = self.network.analyse(residual, sizes, step, order)
         values, gains = quantise(ratios, Costs(*prices[:, None]), kappa)
         counts = choose_prefix(gains * exists, ends, go, stop, kappa, last)
         return counts.to(torch.int16), keep_prefix(values * exists, counts, ends).to(torch.int16)
 
 
-class _Decoder(nn.Module):
-    """`Tokenizer.synthesise`: pictures of tiles [B, 3, T, T]."""
+class _Inverse(nn.Module):
+    """`Tokenizer.restore`: tiles [B, 3, T, T] of what the integers add."""
 
     def __init__(self, network: Tokenizer) -> None:
         super().__init__()
-        self.network = network  # so that weights are called as in the model file
+        self.network = network
+
+    def forward(self, values: Tensor, sizes: Tensor, step: Tensor, order: Tensor) -> Tensor:
+        return self.network.restore(values, sizes, step, order)
+
+
+class _Decoder(nn.Module):
+    """`Tokenizer.correct`: tiles [B, 3, T, T] of what the network adds."""
+
+    def __init__(self, network: Tokenizer) -> None:
+        super().__init__()
+        self.network = network
 
     def forward(
-        self, values: Tensor, counts: Tensor, context: Tensor, sizes: Tensor, step: Tensor, kind: Tensor, order: Tensor
+        self,
+        values: Tensor,
+        counts: Tensor,
+        anchored: Tensor,
+        context: Tensor,
+        step: Tensor,
+        kind: Tensor,
+        order: Tensor,
     ) -> Tensor:
-        return self.network.synthesise(values, counts, context, sizes, step, kind, order)  # type: ignore[arg-type]
+        return self.network.correct(values, counts, anchored, context, step, kind, order)
 
 
 class _Filter(nn.Module):
@@ -95,11 +111,9 @@ def _prefix_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor
 
 def graph(network: Tokenizer, part: str) -> onnx.ModelProto:
     """One of `prow.onnx_codec.parts` as an ONNX graph whose weights are only named."""
-    if part.startswith("linear_"):
-        config = dataclasses.replace(network.config, network=False)
-        return graph(Tokenizer(config).eval(), part.removeprefix("linear_"))
-    if part in ("encoder", "decoder"):
-        module = _Encoder(network) if part == "encoder" else _Decoder(network)
+    of_tiles = {"encoder": _Encoder, "inverse": _Inverse, "decoder": _Decoder}
+    if part in of_tiles:
+        module = of_tiles[part](network)
         inputs = _tiles(network.config)
         given = tuple(inputs[name] for name in inspect.signature(module.forward).parameters)
         tiles = {0: torch.export.Dim("tiles")}
@@ -117,10 +131,11 @@ def graph(network: Tokenizer, part: str) -> onnx.ModelProto:
 
 
 def _tiles(config: Config) -> dict[str, Tensor]:
-    """Inputs of `_Encoder` and `_Decoder` for three tiles."""
+    """Inputs of the graphs of tiles, for three of them."""
     k, t, n = config.coefficients, config.tile, config.tokens
     return {
-        "target": torch.full((3, 3, t, t), 120.0),
+        "residual": torch.full((3, 3, t, t), 20.0),
+        "anchored": torch.full((3, 3, t, t), 120.0),
         "context": torch.full((3, 3, t, t), 128.0),
         "sizes": torch.full((3, 2), t),
         "step": torch.ones(3),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -16,15 +15,15 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from ..config import CONFIGS, Config
-from ..geometry import every_other, passes
+from ..geometry import passes
 from ..quantise import Costs
 from ..tokenizer import Tokenizer
 from . import loop
 from .data import Batches
 from .statistics import Statistics
 
-SHIFTED = 0.35  # share of coarse batches that send half resolution and every other level below, instead of full
-SPARSE = 0.4  # share of batches that leave out the lowest pass but the coarsest, too
+CUT = 0.5  # share of batches whose streams end early, somewhere
+REFINED = 0.25  # share of batches that go on at full resolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,19 +58,11 @@ class Trainer:
         self.model.bf16 = options.bf16
         self.statistics = Statistics(self.config, self.device)
         self.step, self.minutes = 0, 0.0
-        groups = self._groups(self.model)
+        weights = list(self.model.parameters())
         self.optimiser = (
-            torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001) if groups else None
+            torch.optim.AdamW(weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001) if weights else None
         )
         self.batches = Batches(options.data, options.pixels, options.sides, options.coarse_sides, options.seed)
-
-    @staticmethod
-    def _groups(model: nn.Module) -> list[dict]:
-        """The encoder learns through rounding, by noisier gradients, so it learns more slowly."""
-        named = list(model.named_parameters())
-        slow = [p for n, p in named if n.startswith("encoder.")]
-        fast = [p for n, p in named if not n.startswith("encoder.")]
-        return [{"params": ps, "factor": f} for ps, f in ((slow, 0.3), (fast, 1.0)) if ps]
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -114,17 +105,12 @@ class Trainer:
         pixels = torch.from_numpy(batch.pixels.copy()).to(self.device)
         return pixels.permute(0, 3, 1, 2).float(), batch.coarse
 
-    def base_steps(self, images: Tensor, *, coarse: bool, beyond: int = 0) -> Tensor:
-        """Base steps [B]: mostly 32 to 1,024 grey levels; in a coarse batch those that files of a few hundred to a few
-        thousand bytes use at this level of a picture of 768 px, mostly. `beyond`: as for `loop.run_passes`."""
-        count = len(images)
-        low, high = (28, 49) if not coarse else (32, 53)
-        common = torch.randint(low, high, (count,), device=self.device)
-        if coarse:
-            octaves = math.log2(768 / (max(images.shape[-2:]) << beyond))
-            common = (common - round(self.config.octave_shift * octaves)).clamp(min=8)
-        rare = torch.randint(8, 58, (count,), device=self.device)
-        return torch.where(torch.rand(count, device=self.device) < 0.85, common, rare)
+    def base_steps(self, count: int) -> Tensor:
+        """Base steps [count]: around the usual one, some of them far from it."""
+        usual = self.config.usual_base
+        common = torch.randint(usual - 4, usual + 4, (count,), device=self.device)
+        rare = torch.randint(8, 48, (count,), device=self.device)
+        return torch.where(torch.rand(count, device=self.device) < 0.88, common, rare)
 
     def start_from(self, path: Path) -> None:
         """Take order of coefficients and weights from a model file, to train it further.
@@ -166,16 +152,16 @@ class Trainer:
                 energy[kind] += values.square().clamp(max=4).mean(0)
 
         images, coarse = self.images()
-        base, recorder = self.base_steps(images, coarse=coarse), Recorder(self.config)
-        for _result in loop.run_passes(linear, images, base, recorder, 0.05, coarse=coarse):  # type: ignore[arg-type]
+        base, recorder = self.base_steps(len(images)), Recorder(self.config)
+        for _result in loop.run_passes(linear, images, base, recorder, 0.05, refine=2, coarse=coarse):  # type: ignore[arg-type]
             pass
 
     @torch.no_grad()
     def _measure(self, model: Tokenizer, kappa: float) -> None:
         """One batch through a model for the statistics alone."""
         images, coarse = self.images()
-        base = self.base_steps(images, coarse=coarse)
-        for _result in loop.run_passes(model, images, base, self.statistics, kappa, coarse=coarse):
+        base, refine = self.base_steps(len(images)), self._refine(coarse)
+        for _result in loop.run_passes(model, images, base, self.statistics, kappa, refine=refine, coarse=coarse):
             pass
         self.statistics.refresh()
 
@@ -186,33 +172,30 @@ class Trainer:
         beyond = int(torch.randint(0, 3, ())) if coarse else 0  # finer levels that coarse batches do not show
         if beyond:  # four times as many px of each picture are coded
             images = images[: max(1, len(images) // 4)]
-        base, refine = self.base_steps(images, coarse=coarse, beyond=beyond), self.step % 8 == 0
+        refine = self._refine(coarse)
         plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, self.config)
-        shifted, sparse = (torch.rand(2) < torch.tensor([SHIFTED if coarse else 0.0, SPARSE])).tolist()
-        left_out = every_other(plan, int(shifted), lowest=not sparse)
-        finest = max(beyond, int(coarse))
-        sent = [i for i, step in enumerate(plan) if step.depth >= finest and i not in left_out]
-        drop = loop.Drop.draw(len(images), sent, self.device, whole=0.6 if coarse else 0.75)
+        last = sum(step.depth >= max(beyond, 1) for step in plan) if coarse else plan[0].depth + 1 + refine
+        cut = None
+        if torch.rand(()) < CUT:
+            cut = loop.Cut(int(torch.randint(0, last, ())), torch.rand(len(images), device=self.device))
         losses = []
         self.statistics.decay(0.998)
-        kappa = self.options.kappa
         for result in loop.run_passes(
             self.model,
             images,
-            base,
+            self.base_steps(len(images)),
             self.statistics,
-            kappa,
-            drop=drop,
+            self.options.kappa,
+            cut=cut,
             refine=refine,
             coarse=coarse,
             beyond=beyond,
-            left_out=left_out,
         ):
             result.loss.backward()
             losses.append(float(result.loss.detach()))
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.options.rate * group["factor"] * self._schedule()
+            group["lr"] = self.options.rate * self._schedule()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._update_average()
@@ -220,6 +203,12 @@ class Trainer:
             self.statistics.refresh()
         self.step += 1
         return sum(losses) / len(losses)
+
+    def _refine(self, coarse: bool) -> int:
+        """How many refining passes a batch has: mostly none."""
+        if coarse or torch.rand(()) > REFINED:
+            return 0
+        return int(torch.randint(1, len(self.config.refine_shifts) + 1, ()))
 
     def _schedule(self) -> float:
         """Warm-up over 100 steps, constant, then a linear fall over the last 40 % of the minutes."""

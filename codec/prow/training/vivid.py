@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..codec import Codec
+from ..geometry import passes
 from ..stream import read
 from ..vivid import Vivid, condition, grain
 from . import st_lpips
@@ -31,7 +32,7 @@ from .data import SUFFIXES, crop_photo, find_sources
 from .trainer import log_line
 
 SIDE, CROP = 256, 128  # px of a pair, and of what is learned from at once
-BASES = (28, 50)  # base steps: 32 to 1,448 grey levels
+SHORTEST = 0.01  # of the bytes of a stream: a pair has from so many to all, log uniform
 FIDELITY, TONE = 10.0, 40.0  # weight of square errors (range 1), and of those of means of 8 x 8 px, beside ST-LPIPS
 CRITIC = 0.1  # weight of the critic's judgement (hinge loss)
 DATA_SHARE = 0.2  # of the minutes
@@ -46,13 +47,15 @@ class Pair:
     cond: tuple[float, float]
 
 
-def make_pair(codec: Codec, pixels: np.ndarray, base: int, share: float) -> Pair:
-    """Code pixels [H, W, 3], cut the stream to a share of its bytes, decode what is left."""
-    coded = codec.encode(pixels, base)
+def make_pair(codec: Codec, pixels: np.ndarray, share: float) -> Pair:
+    """Code pixels [H, W, 3] up to the first pass at full resolution, cut the stream to a share of its bytes, decode
+    what is left."""
+    plan, config = passes(pixels.shape[1], pixels.shape[0], codec.config), codec.config
+    coded = codec.encode(pixels, config.usual_base, targets=codec.targets(pixels, plan[0].depth + 1))
     content, sent = coded.content[: max(4, round(share * len(coded.content)))], coded.tokens
     received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
     decoded = codec.decode(received, after=coded).round().to(torch.uint8)
-    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, condition(received))
+    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, condition(received, config))
 
 
 class Critic(nn.Module):
@@ -77,20 +80,19 @@ def random_pairs(codec: Codec, data: Path, minutes: float, rng: random.Random) -
     until, found = time.monotonic() + 60 * minutes, []
     while time.monotonic() < until or not found:
         pixels = crop_photo(rng.choice(photos).open(), SIDE, SIDE, rng, whole=0.3)
-        share = rng.uniform(0.1, 1) if rng.random() < 0.5 else 1.0
-        found.append(make_pair(codec, np.ascontiguousarray(pixels), rng.randint(*BASES), share))
+        found.append(make_pair(codec, np.ascontiguousarray(pixels), SHORTEST ** rng.random()))
     return found
 
 
 def validation_pairs(codec: Codec, folder: Path, count: int) -> list[Pair]:
-    """The middle of `count` photos at half size, whole streams of base steps across the range."""
+    """The middle of `count` photos at half size, streams of all lengths."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     found = []
     for i, path in enumerate(paths[:: max(1, len(paths) // count)][:count]):
         photo = Image.open(path).convert("RGB").reduce(2)
         left, top = (photo.width - SIDE) // 2, (photo.height - SIDE) // 2
         pixels = np.asarray(photo.crop((left, top, left + SIDE, top + SIDE)))
-        found.append(make_pair(codec, pixels, BASES[0] + i * (BASES[1] - BASES[0]) // max(1, count - 1), 1.0))
+        found.append(make_pair(codec, pixels, SHORTEST ** (i / max(1, count - 1))))
     return found
 
 
