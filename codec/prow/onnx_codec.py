@@ -119,7 +119,7 @@ class OnnxCodec(BaseCodec):
             }
             counts, values, residual = [], [], tiling.lap(target - before)
             for rows, tiles in self._rows(step.level):
-                given |= self._given(step, base, tiles)
+                given |= self._given(step, base, tiles) | self._sizes(step, tiles)
                 given |= {"residual": tiling.cut(residual, *rows), "exists": layout.exists[tiles]}
                 given["last"] = layout.last[tiles].astype(np.int64)
                 some_counts, some_values = self._run("encoder", given)
@@ -136,14 +136,14 @@ class OnnxCodec(BaseCodec):
         """The picture [3, H, W] of a pass before the loop filter."""
         tiling, restored, corrected = Tiling(step.level), [], []
         for _, tiles in self._rows(step.level):
-            given = self._given(step, base, tiles) | {"values": part.values[tiles].astype(np.float32)}
+            given = self._given(step, base, tiles) | self._sizes(step, tiles)
+            given["values"] = part.values[tiles].astype(np.float32)
             restored += self._run("inverse", given)
         anchored = context + tiling.lap(tiling.join(_joined(restored)), back=True)
         if not self.config.network:
             return anchored
         for rows, tiles in self._rows(step.level):
             given = self._given(step, base, tiles) | {"values": part.values[tiles].astype(np.float32)}
-            del given["sizes"]
             given |= {"anchored": tiling.cut(anchored, *rows), "context": tiling.cut(context, *rows)}
             given |= {"counts": part.counts[tiles].astype(np.int64), "kind": np.array(step.kind, np.int64)}
             corrected += self._run("decoder", given)
@@ -151,12 +151,13 @@ class OnnxCodec(BaseCodec):
 
     def _given(self, step: Pass, base: int, tiles: slice) -> dict[str, np.ndarray]:
         """What all graphs of tiles want to know."""
-        sizes = step.level.boxes[tiles, :1:-1].astype(np.int64)  # height, width
-        delta = np.full(len(sizes), step_size(step.step_index(base)), np.float32)
-        return {"sizes": sizes, "step": delta, "order": self._order(step)}
+        delta = np.full(tiles.stop - tiles.start, step_size(step.step_index(base)), np.float32)
+        return {"step": delta, "order": self.tables.order[step.kind].astype(np.int64)}
 
-    def _order(self, step: Pass) -> np.ndarray:
-        return self.tables.order[step.kind].astype(np.int64)
+    @staticmethod
+    def _sizes(step: Pass, tiles: slice) -> dict[str, np.ndarray]:
+        """What those of the transform want to know besides: height and width of each tile."""
+        return {"sizes": step.level.boxes[tiles, :1:-1].astype(np.int64)}
 
     def _finish(
         self,

@@ -100,13 +100,13 @@ def at_bytes(
     areas = [step.level.width * step.level.height for step in plan]
     affordable = sum(area * (_SPARSE if area <= _HUGE else _SPARSE_HUGE) <= 8 * room for area in areas)
     count = max(1, affordable)
-    found: list[Stream] = []
     searches = _searched(codec, pictures, count, room, EFFORTS[effort])
     simple = [i for i, search in enumerate(searches) if search.best is None]  # there is room for more passes
     if simple and count < len(plan):
         again = _searched(codec, [pictures[i] for i in simple], len(plan), room, EFFORTS[effort])
         for i, search in zip(simple, again, strict=True):
             searches[i] = search
+    found = []
     for pixels, search in zip(pictures, searches, strict=True):
         rounds = EFFORTS[effort].rounds
         wanted = (refiner or codec).targets(pixels, len(search.targets)) if rounds and search.best else []
@@ -130,11 +130,12 @@ def _searched(codec: BaseCodec, pictures: Sequence[np.ndarray], count: int, room
 
 @dataclasses.dataclass(frozen=True)
 class _Try:
-    """A stream of exactly the room and what it was cut from."""
+    """A stream of exactly the room, what it was cut from, and what is known of its distortion after some passes."""
 
     content: bytes
     tokens: Tokens
     coded: Coded
+    known: dict[int, float] = dataclasses.field(default_factory=dict)
 
 
 class _Search:
@@ -183,7 +184,9 @@ class _Search:
     def _distortion(self, one: _Try, other: _Try) -> float:
         """Of the picture after the last pass that matters to either; the rest changes little."""
         last = max(one.tokens.depth(), other.tokens.depth())
-        return self.codec.distortion(one.tokens, self.targets, last, one.coded)
+        if last not in one.known:
+            one.known[last] = self.codec.distortion(one.tokens, self.targets, last, one.coded)
+        return one.known[last]
 
     def result(self, refiner: BaseCodec, targets: list[Pictures], rounds: int) -> Stream:
         if self.best is None:
