@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from prow_kernels import (
     BackendError,
+    dispatch,
     prefix_attention,
     prefix_attention_naive,
     prefix_attention_torch,
@@ -41,11 +41,7 @@ CASES = {
     "no_slots": (2, 4, 0, 1, 8, [0, 0]),
     "many_tiles": (4097, 1, 3, 1, 4, [i % 4 for i in range(4097)]),
 }
-PATHS = [
-    prefix_attention_naive,
-    prefix_attention_torch,
-    pytest.param(prefix_attention_triton, marks=needs_triton),
-]
+PATHS = [prefix_attention_naive, prefix_attention_torch, pytest.param(prefix_attention_triton, marks=needs_triton)]
 
 
 def assert_close(name: str, ref: Tensor, tri: Tensor, ratio: float) -> None:
@@ -61,10 +57,8 @@ def assert_close(name: str, ref: Tensor, tri: Tensor, ratio: float) -> None:
 def draw(case: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch, patches, slots, heads, dim, counts = CASES[case]
     rng = torch.Generator().manual_seed(7)
-    q = torch.randn(batch, patches, heads, dim, generator=rng).to(dtype)
-    k = torch.randn(batch, slots, heads, dim, generator=rng).to(dtype)
-    v = torch.randn(batch, slots, heads, dim, generator=rng).to(dtype)
-    return q.to(DEVICE), k.to(DEVICE), v.to(DEVICE), torch.tensor(counts, device=DEVICE)
+    q, k, v = (torch.randn(batch, n, heads, dim, generator=rng).to(DEVICE, dtype) for n in (patches, slots, slots))
+    return q, k, v, torch.tensor(counts, device=DEVICE)
 
 
 def test_oracle_by_hand() -> None:
@@ -125,10 +119,7 @@ def test_gradients_match_oracle(case: str) -> None:
         leaves = [x.requires_grad_() for x in (q, k, v)]
         weights = torch.linspace(-1, 1, q.numel(), device=DEVICE).reshape(q.shape)
         loss = (path(q, k, v, counts) * weights).sum()
-        if not loss.requires_grad:  # the oracle of empty prefixes alone does not touch its inputs
-            loss = loss + 0 * (q.sum() + k.sum() + v.sum())
-        found = torch.autograd.grad(loss, leaves, allow_unused=True)
-        grads[path] = [torch.zeros_like(x) if g is None else g for g, x in zip(found, leaves, strict=True)]
+        grads[path] = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     for name, ref, got in zip("qkv", grads[prefix_attention_naive], grads[prefix_attention_torch], strict=True):
         assert_close(f"{case} d{name}", ref, got, 1e-5)
 
@@ -164,19 +155,12 @@ def test_shape_errors_name_both_shapes() -> None:
 @needs_triton
 @pytest.mark.skipif(DEVICE != "cpu", reason="shows what CPU tensors take")
 def test_backend_override(monkeypatch: pytest.MonkeyPatch) -> None:
-    args = [x.cpu() for x in draw("odd")]
-    module = importlib.import_module("prow_kernels.prefix_attention")
-    taken = []
-    for name in ("torch", "triton"):
-        path = getattr(module, f"prefix_attention_{name}")
-        monkeypatch.setattr(module, path.__name__, lambda *a, path=path, name=name: (taken.append(name), path(*a))[1])
-    for wanted in ("", "onnx", "torch", "triton"):
+    q, k, v, counts = [x.cpu() for x in draw("odd")]
+    for wanted, path in (("", "torch"), ("onnx", "torch"), ("torch", "torch"), ("triton", "triton")):
         monkeypatch.setenv("PROW_BACKEND", wanted)
-        assert_close(wanted, prefix_attention_naive(*args), prefix_attention(*args), 1e-6)
-    assert taken == ["torch", "torch", "torch", "triton"]
-    q, *rest = args
-    prefix_attention(q.clone().requires_grad_(), *rest).sum().backward()  # an encoder's refinement does this
-    assert taken[4:] == ["torch"]
+        assert dispatch.choose_backend(q, k, v) == path
+        assert_close(wanted, prefix_attention_naive(q, k, v, counts), prefix_attention(q, k, v, counts), 1e-6)
+    prefix_attention(q.requires_grad_(), k, v, counts).sum().backward()  # by torch: an encoder's refinement does this
 
 
 @needs_triton
@@ -205,33 +189,31 @@ def test_impossible_override_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_triton
 def test_trying_the_kernel_says_how_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("prow_kernels.prefix_attention")
     assert triton_failure(DEVICE) == ""
-    monkeypatch.setattr(module, "prefix_attention_triton", lambda q, *_: q * 2)
+    monkeypatch.setattr(dispatch, "prefix_attention_triton", lambda q, *_: q * 2)
     assert triton_failure(DEVICE) == "it computes something else"
-    monkeypatch.setattr(module, "prefix_attention_triton", lambda *_: 1 // 0)
+    monkeypatch.setattr(dispatch, "prefix_attention_triton", lambda *_: 1 // 0)
     assert triton_failure(DEVICE).startswith("ZeroDivisionError: ")
 
 
 def test_a_failing_kernel_falls_back_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("prow_kernels.prefix_attention")
     args, tries = draw("odd"), []
 
     def fail(*_: Tensor) -> Tensor:
         tries.append(1)
         raise RuntimeError("ptxas\n died")
 
-    monkeypatch.setattr(module, "prefix_attention_triton", fail)
-    monkeypatch.setattr(module, "_why_not_triton", lambda *_: "")
-    monkeypatch.setattr(module, "_failure", "")
+    monkeypatch.setattr(dispatch, "prefix_attention_triton", fail)
+    monkeypatch.setattr(dispatch, "_why_not_triton", lambda *_: "")
+    monkeypatch.setattr(dispatch, "_failure", "")
     monkeypatch.setenv("PROW_BACKEND", "triton")
     with pytest.raises(BackendError, match="kernel of prefix_attention failed: RuntimeError: ptxas died"):
         prefix_attention(*args)
     monkeypatch.setenv("PROW_BACKEND", "")
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     with pytest.warns(RuntimeWarning, match="failed, torch takes over: RuntimeError: ptxas died"):
-        found = prefix_attention(*args)
-    assert_close("torch", prefix_attention_naive(*args), found, 1e-6)
+        result = prefix_attention(*args)
+    assert_close("torch", prefix_attention_naive(*args), result, 1e-6)
     assert len(tries) == 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -256,8 +238,8 @@ COMPILE = """
 import json, sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from prow_kernels import _prefix_attention_triton as op
-kernel, found = op._prefix_attention_kernel, {}
+from prow_kernels.ops.prefix_attention import triton as op
+kernel, sizes = op._prefix_attention_kernel, {}
 for patches, slots, dim in ((16, 10, 32), (70, 100, 130), (64, 32, 256)):
     blocks = dict(zip(("BLOCK_P", "BLOCK_N", "BLOCK_D"), op.block_sizes(patches, slots, dim)))
     for dtype in ("fp32", "fp16", "bf16"):
@@ -266,8 +248,8 @@ for patches, slots, dim in ((16, 10, 32), (70, 100, 130), (64, 32, 256)):
         signature = {name: types.get(name, "i32") for name in kernel.arg_names}
         source = ASTSource(fn=kernel, signature=signature, constexprs=blocks)
         done = triton.compile(source, target=GPUTarget("cuda", int(sys.argv[1]), 32), options={"num_stages": 1})
-        found[f"{dtype} {dim}"] = [len(done.asm["cubin"]), done.metadata.shared]
-print(json.dumps(found))
+        sizes[f"{dtype} {dim}"] = [len(done.asm["cubin"]), done.metadata.shared]
+print(json.dumps(sizes))
 """
 
 
@@ -279,6 +261,6 @@ def test_kernel_compiles_without_a_gpu(architecture: int, tmp_path: Path) -> Non
     command = [sys.executable, "-c", COMPILE, str(architecture)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) == 9
-    assert all(size > 1000 and shared <= 48 << 10 for size, shared in found.values()), found
+    sizes = json.loads(done.stdout)
+    assert len(sizes) == 9
+    assert all(size > 1000 and shared <= 48 << 10 for size, shared in sizes.values()), sizes
