@@ -1,4 +1,4 @@
-"""Where results go: standard output, or a file that appears whole or not at all."""
+"""Where results go: standard output, or a file that appears whole or not at all. Remarks go to stderr."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from pathlib import Path
 import click
 
 STDOUT = "-"
+out_argument = click.argument("out", metavar="OUT")
+force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists already.")
+
+
+def remark(message: str) -> None:
+    """One line on stderr."""
+    click.echo(f"prow: {' '.join(message.split())}", err=True)
 
 
 def check_free(out: str, *, force: bool) -> None:

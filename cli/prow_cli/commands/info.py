@@ -1,0 +1,40 @@
+"""`prow info`: what a prow file says about itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+import prow
+
+from ..input import naming, read
+
+
+@click.command()
+@click.argument("source", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def info(source: str, as_json: bool) -> None:
+    """Say what the prow file FILE holds, without decoding it."""
+    with naming(source):
+        facts = prow.inspect(read(source))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(facts)))
+        return
+    came = f"{facts.present_bytes:,} bytes"
+    if facts.declared_bytes is not None:
+        came = f"{facts.present_bytes:,} of {facts.declared_bytes:,} bytes, {facts.state}"
+    click.echo(f"format    version {facts.version}, {facts.profile} profile")
+    click.echo(f"model     {facts.model or 'not installed'} (id {facts.model_id})")
+    click.echo(f"picture   {facts.width:,} x {facts.height:,} px")
+    click.echo(f"size      {came}, {8 * facts.present_bytes / (facts.width * facts.height):.4f} bits per pixel")
+    if facts.trailing_bytes:
+        click.echo(f"extras    {facts.trailing_bytes:,} bytes after the stream, ignored")
+    if facts.step is not None:
+        click.echo(f"step      {facts.step:.4g} grey levels at full resolution")
+    for number, one in enumerate(facts.tokens_per_pass or (), 1):
+        click.echo(
+            f"pass {number:<4} {one.kind:<7} {one.width:>6,} x {one.height:<6,} px  {one.tiles:>6,} tiles  "
+            f"step {one.step:>6.2f}  {one.tokens:>8,} tokens"
+        )

@@ -1,0 +1,24 @@
+"""`prow truncate`: a prow file becomes a smaller one."""
+
+from __future__ import annotations
+
+import click
+
+import prow
+
+from ..input import naming, read, source_argument
+from ..output import check_free, force_option, out_argument, write
+from ..sizes import Size
+
+
+@click.command()
+@source_argument
+@out_argument
+@click.option("--bytes", "size", type=Size(), metavar="N", required=True, help="Size of the new file at most.")
+@force_option
+def truncate(source: str, out: str, size: int, force: bool) -> None:
+    """Cut the prow file IN to N bytes, with a header that is right for what is left. Needs no model."""
+    check_free(out, force=force)
+    with naming(source):
+        data = prow.truncate(read(source), size)
+    write(out, data, force=force)

@@ -1,0 +1,59 @@
+"""`prow decode`: formats, files that are cut or damaged, what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import prow
+
+from .conftest import INPUTS, SIZE, assert_fails, names, run
+
+
+def test_gives_what_the_library_gives(whole: bytes) -> None:
+    assert run("decode photo.prow out.png").output == ""
+    image = Image.open("out.png")
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", SIZE)
+    assert image.tobytes() == prow.decode(whole).tobytes()
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".jpg", "JPEG"), (".JPEG", "JPEG"), (".webp", "WEBP"), (".bmp", "BMP")])
+def test_the_suffix_chooses_the_format(suffix: str, kind: str) -> None:
+    run(f"decode photo.prow out{suffix}")
+    assert Image.open(f"out{suffix}").format == kind
+
+
+@pytest.mark.parametrize(("out", "word"), [("out.xyz", "'.xyz'"), ("out", "missing suffix"), ("out.prow", "'.prow'")])
+def test_an_unknown_suffix_is_wrong_usage(out: str, word: str) -> None:
+    assert_fails(f"decode photo.prow {out}", 2, word)
+    assert names() == INPUTS
+
+
+def test_a_cut_file(whole: bytes) -> None:
+    Path("cut.prow").write_bytes(whole[:200])
+    remark = f"prow: cut.prow is cut: 200 of {len(whole):,} bytes; decoded what is there\n"
+    assert run("decode cut.prow out.png").output == remark
+    assert Image.open("out.png").size == SIZE
+
+
+def test_a_damaged_file(whole: bytes) -> None:
+    Path("damaged.prow").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert_fails("decode damaged.prow out.png", 1, "damaged.prow", "--allow-damaged")
+    assert not Path("out.png").exists()
+    remark = "prow: damaged.prow is damaged: its checksum is wrong; decoded all the same\n"
+    assert run("decode damaged.prow out.png --allow-damaged").output == remark
+    assert Image.open("out.png").size == SIZE
+
+
+def test_a_model_that_is_not_installed(whole: bytes) -> None:
+    Path("new.prow").write_bytes(whole[:3] + b"\xc8" + whole[4:-1])
+    assert_fails("decode new.prow out.png", 1, "new.prow", "200", "prow-small")
+    assert "not installed (id 200)" in run("info new.prow").stdout
+
+
+def test_a_picture_that_the_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prow, "decode", lambda data, **options: Image.new("RGB", (20_000, 1)))
+    assert_fails("decode photo.prow out.webp", 1, "WEBP", "20000 x 1 px")
+    assert names() == INPUTS

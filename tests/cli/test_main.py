@@ -1,0 +1,105 @@
+"""What all commands share: pipes, exit codes, what is imported, help."""
+
+from __future__ import annotations
+
+import io
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import prow
+from prow_cli.main import main
+
+from .conftest import INPUTS, assert_fails, invoke, names, process, run
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("encode", "decode", "info", "truncate", "models")
+SAY_IMPORTS = """
+import atexit, sys
+heavy = "PIL", "numpy", "onnxruntime", "torch"
+atexit.register(lambda: print("imported:", *(name for name in heavy if name in sys.modules), file=sys.stderr))
+"""
+
+
+def test_through_pipes() -> None:
+    encoded = process("encode - - --bytes 300", Path("photo.png").read_bytes())
+    assert (encoded.returncode, encoded.stderr) == (0, b"")
+    assert 291 <= len(encoded.stdout) <= 300
+    shorter = process("truncate - - --bytes 200", encoded.stdout)
+    assert 194 <= len(shorter.stdout) <= 200
+    decoded = process("decode - -", shorter.stdout[:150])
+    remark = f"prow: standard input is cut: 150 of {len(shorter.stdout)} bytes; decoded what is there\n"
+    assert (decoded.returncode, decoded.stderr.decode()) == (0, remark)
+    assert Image.open(io.BytesIO(decoded.stdout)).format == "PNG"
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    before = "import os; read_end, write_end = os.pipe(); os.close(read_end); os.dup2(write_end, 1)"
+    result = process("decode photo.prow -", before=before)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("line", ["truncate photo.prow - --bytes 100", "info photo.prow"])
+def test_a_stdout_that_takes_nothing_is_one_line(line: str) -> None:
+    result = process(line, before="import os; os.dup2(os.open(os.devnull, os.O_RDONLY), 1)")
+    assert result.returncode == 1
+    assert re.fullmatch(rb"prow: [^\n]*Bad file descriptor\n", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "modules"),
+    [
+        ("--version", 0, ""),
+        ("encode --help", 0, ""),
+        ("truncate photo.prow t.prow --bytes 100", 0, ""),
+        ("info photo.prow", 0, " numpy"),
+        ("models", 0, " numpy"),
+        ("decode photo.prow out.xyz", 2, " PIL"),
+    ],
+)
+def test_nothing_heavy_is_imported_without_need(line: str, code: int, modules: str) -> None:
+    result = process(line, before=SAY_IMPORTS)
+    assert (result.returncode, result.stderr.decode().splitlines()[-1]) == (code, f"imported:{modules}"), result.stderr
+
+
+@pytest.mark.parametrize("data", [b"", b"\xf5", b"\x89PNG" * 9, b"\xf5\x70\xff" * 9, b"\xf5\x70\x20\x02" + bytes(3)])
+def test_bytes_that_are_no_prow_file(data: bytes) -> None:
+    Path("bad.prow").write_bytes(data)
+    for line in ("decode bad.prow out.png", "info bad.prow", "truncate bad.prow out.prow --bytes 100"):
+        assert_fails(line, 1, "bad.prow")
+    assert names() == {*INPUTS, "bad.prow"}
+
+
+def test_models_lists_every_model() -> None:
+    lines = run("models").stdout.splitlines()
+    for one in prow.models():
+        assert any(f"{one.id}  {one.name}" in line for line in lines)
+    assert [line for line in lines if line.startswith("* ") and "prow-small" in line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
+    assert run(f"{command} --help").stdout.startswith(f"Usage: prow {command}")
+    assert main.commands[command].help
+    assert all(param.help for param in main.commands[command].params if param.param_type_name == "option")
+    assert f"prow {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_are_no_other_commands() -> None:
+    assert set(main.commands) == set(COMMANDS)
+    assert_fails("enlarge", 2, "enlarge", "(see 'prow --help')")
+
+
+def test_prow_alone_shows_its_help() -> None:
+    result = invoke("")
+    assert result.exit_code == 2
+    assert all(command in result.stderr for command in COMMANDS)
+
+
+def test_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run("--version").stdout == f"prow {project['version']}\n"
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
