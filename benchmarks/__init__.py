@@ -1,1 +1,18 @@
-"""Measurements of prow: `python -m benchmarks.NAME`. Rate always means bytes of the whole file."""
+"""Measurements of prow: `python -m benchmarks.NAME`. Rate always means bytes of the whole file.
+
+    demo, strip          photos in a few hundred bytes, codec beside codec, as one picture
+    rd, thumbs           rate and distortion of photos, and of previews of 64 x 64 px
+    acceptance           does prow keep its promises: sizes, prefixes, tokens
+    tasks                does a classifier see the same, can text be read
+    speed, kernels       seconds and memory; tiles a second on a GPU
+    report               results of `rd` and pictures as one page
+    fingerprint          did a change of the code change any file?
+
+These are what people start. They use, and each of the three uses only those before it:
+
+    common     pictures, command lines, processes, the machine, tables and files
+    codecs     the codecs that are compared
+    quality    metrics, records of measurements, summaries, their tables and plots
+
+`results` has the measurements that docs/results.md is about.
+"""

@@ -2,7 +2,7 @@
 
     decoder    `Tokenizer.correct`: what it adds to tiles, before the loop filter
     attention  `prefix_attention` alone, the op in it that has a kernel
-    picture    a file of 1,000 bytes, 768 x 512 px: `prow.decode`, and the same without reading the stream
+    picture    a file of 1,000 bytes, 768 x 512 px: decoded, and the same without reading the stream
 
 each in these ways, in one run:
 
@@ -25,12 +25,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -40,23 +38,28 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 import prow
-from benchmarks.output import check_place, write
-from benchmarks.rd import check_names, checkout, versions
-from benchmarks.speed import cpu_model, gpu_model, numbers, read_original
-from benchmarks.speed_sections import BUDGET, HEIGHT, WIDTH
-from benchmarks.tables import plain
-from prow import container, rate, registry
-from prow.codec import Codec
-from prow.geometry import passes
-from prow.stream import read
-from prow.tiling import Tiling
-from prow.tokenizer import step_tensor
+from benchmarks.common.corpus import read_original
+from benchmarks.common.machine import checkout, cpu_model, gpu_model, use_backend, versions
+from benchmarks.common.options import check_names, numbers, parser_of
+from benchmarks.common.output import check_place, write
+from benchmarks.common.tables import plain
+from prow import registry
+from prow.api import read_tokens
+from prow.backends import torch_ops
+from prow.backends.torch_backend import TorchBackend, load_backend
+from prow.coding.codec import Codec
+from prow.format import container
+from prow.format.geometry import passes
+from prow.networks.condition import step_tensor
+from prow.search import rate
+from prow.search.effort import EFFORTS
 from prow_kernels import prefix_attention
 
 WAYS = ("torch", "compiled", "triton", "triton compiled")
 ALLOWED = {"fp32": 1e-5, "bf16": 1e-2}  # relative error (root mean square) that a way may have above that of "torch"
 EFFORT = 3  # of the files that tiles are drawn from
 RATIO_AIM, PICTURE_AIM = 1.5, 2e-3  # the best way with the kernel over "compiled" from 256 tiles on; seconds a picture
+WIDTH, HEIGHT, BUDGET = 768, 512, 1000  # px and bytes of `picture`
 SEED = 20
 
 
@@ -67,7 +70,7 @@ class Tiles:
     values: Tensor
     counts: Tensor
     anchored: Tensor
-    context: Tensor
+    prediction: Tensor
     step: Tensor
     kind: int
     order: Tensor
@@ -76,30 +79,29 @@ class Tiles:
         """That many of them, drawn at random, one more than once if there are too few."""
         have, rng = len(self.counts), np.random.default_rng(SEED)
         picked = torch.from_numpy(rng.choice(have, count, replace=count > have)).to(self.counts.device)
-        rows = {n: getattr(self, n)[picked] for n in ("values", "counts", "anchored", "context", "step")}
+        rows = {n: getattr(self, n)[picked] for n in ("values", "counts", "anchored", "prediction", "step")}
         return dataclasses.replace(self, **rows)
 
     def arguments(self) -> tuple[Any, ...]:
-        return self.values, self.counts, self.anchored, self.context, self.step, self.kind, self.order
+        return self.values, self.counts, self.anchored, self.prediction, self.step, self.kind, self.order
 
 
-def tiles_of(codec: Codec, pixels: np.ndarray, budget: int) -> Tiles:
+def tiles_of(backend: TorchBackend, pixels: np.ndarray, budget: int) -> Tiles:
     """The tiles of the last pass with tokens of a file of `budget` bytes. Their pictures are what they should become:
     no time depends on it."""
-    found = rate.at_bytes(codec, [pixels], budget - container.SMALL_HEADER_BYTES, EFFORT)[0].tokens
-    assert found.base is not None
-    index = max(i for i, part in enumerate(found.passes) if part.counts.any())
-    step, part = passes(found.width, found.height, codec.config)[index], found.passes[index]
-    device = codec.device
-    pictures = Tiling(step.level, device).cut(codec.targets(pixels)[index])
+    room, model, device = budget - container.SMALL_HEADER_BYTES, backend.model, backend.device
+    tokens = rate.at_bytes(Codec(backend), [pixels], room, EFFORTS[EFFORT])[0].tokens
+    assert tokens.base is not None
+    part, pass_ = tokens.passes[tokens.coded[-1]], passes(tokens.width, tokens.height, model.config)[tokens.coded[-1]]
+    pictures = torch_ops.cut(backend.targets(pixels)[tokens.coded[-1]], pass_.level)
     return Tiles(
         torch.from_numpy(part.values.astype(np.float32)).to(device),
         torch.from_numpy(part.counts.astype(np.int64)).to(device),
         pictures,
         pictures,
-        step_tensor(torch.full((len(part.counts),), step.step_index(found.base), device=device)),
-        step.kind,
-        torch.from_numpy(codec.tables.order[step.kind].astype(np.int64)).to(device),
+        step_tensor(torch.full((len(part.counts),), pass_.step_index(tokens.base), device=device)),
+        pass_.kind,
+        torch.from_numpy(model.tables.order[pass_.kind].astype(np.int64)).to(device),
     )
 
 
@@ -109,7 +111,7 @@ def tiles_of(codec: Codec, pixels: np.ndarray, budget: int) -> Tiles:
 @contextlib.contextmanager
 def way(name: str) -> Iterator[Callable[[Callable], Callable]]:
     """What to make of a function so that it runs in that way."""
-    with mock.patch.dict(os.environ, PROW_BACKEND="triton" if name.startswith("triton") else "torch"):
+    with use_backend("triton" if name.startswith("triton") else "torch"):
         if not name.endswith("compiled"):
             yield lambda function: function
             return
@@ -125,16 +127,16 @@ def seconds(call: Callable[[], Any], least: float) -> float:
     return Timer("call()", globals={"call": call}).blocked_autorange(min_run_time=least).median
 
 
-def error_of(found: Tensor, wanted: Tensor) -> float:
+def error_of(got: Tensor, wanted: Tensor) -> float:
     """Relative root mean square error."""
-    return float((found.double() - wanted.double()).norm() / wanted.double().norm().clamp(min=1e-30))
+    return float((got.double() - wanted.double()).norm() / wanted.double().norm().clamp(min=1e-30))
 
 
 def measure_ways(
     function: Callable[..., Tensor], oracle: Tensor, arguments: tuple[Any, ...], args: argparse.Namespace
 ) -> dict[str, dict[str, Any]]:
     """Seconds and error of each way; "failed" instead where a way does not run or computes something else."""
-    found: dict[str, dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
     with way("torch"), torch.inference_mode():
         allowed = ALLOWED[args.dtype] + error_of(function(*arguments), oracle)
     for name in args.ways:
@@ -143,12 +145,12 @@ def measure_ways(
                 call = prepare(function)
                 error = error_of(call(*arguments), oracle)
                 if not error <= allowed:
-                    found[name] = {"failed": f"relative error {error:.2g}, wanted at most {allowed:.2g}"}
+                    cells[name] = {"failed": f"relative error {error:.2g}, wanted at most {allowed:.2g}"}
                     continue
-                found[name] = {"seconds": seconds(lambda call=call: call(*arguments), args.seconds), "error": error}
+                cells[name] = {"seconds": seconds(lambda call=call: call(*arguments), args.seconds), "error": error}
         except Exception as failure:  # whatever a compiler throws: the other ways still count
-            found[name] = {"failed": f"{type(failure).__name__}: {failure}".splitlines()[0]}
-    return found
+            cells[name] = {"failed": f"{type(failure).__name__}: {failure}".splitlines()[0]}
+    return cells
 
 
 def machine_rates(device: str, dtype: torch.dtype, least: float) -> dict[str, float]:
@@ -163,9 +165,11 @@ def machine_rates(device: str, dtype: torch.dtype, least: float) -> dict[str, fl
     }
 
 
-def measure_decoder(codec: Codec, tiles: Tiles, rates: dict[str, float], args: argparse.Namespace) -> dict[str, Any]:
+def measure_decoder(
+    backend: TorchBackend, tiles: Tiles, rates: dict[str, float], args: argparse.Namespace
+) -> dict[str, Any]:
     """One batch through `correct`: what it takes in each way, and its share of what the machine can do."""
-    network, arguments = codec.network, tiles.arguments()
+    network, arguments = backend.network, tiles.arguments()
     network.bf16 = False
     with way("torch"), torch.inference_mode():
         oracle = network.correct(*arguments)
@@ -174,57 +178,56 @@ def measure_decoder(codec: Codec, tiles: Tiles, rates: dict[str, float], args: a
     network.bf16 = args.dtype == "bf16"
     moved = [*network.decoder.parameters(), *(t for t in arguments if isinstance(t, Tensor)), oracle]
     size = sum(t.numel() * t.element_size() for t in moved)
-    found = measure_ways(network.correct, oracle, arguments, args)
-    for cell in found.values():
+    cells = measure_ways(network.correct, oracle, arguments, args)
+    for cell in cells.values():
         if "seconds" in cell:
             cell["share_of_operations"] = counter.get_total_flops() / cell["seconds"] / rates["operations"]
             cell["share_of_bytes"] = size / cell["seconds"] / rates["bytes"]
-    return found
+    return cells
 
 
-def measure_attention(codec: Codec, tiles: Tiles, args: argparse.Namespace) -> dict[str, Any]:
+def measure_attention(backend: TorchBackend, tiles: Tiles, args: argparse.Namespace) -> dict[str, Any]:
     """The op alone, at the decoder's sizes."""
-    config, rng = codec.config, torch.Generator().manual_seed(SEED)
+    config, rng = backend.model.config, torch.Generator().manual_seed(SEED)
     head = config.heads, config.width // config.heads
     slots = (config.tile // config.patch) ** 2, config.tokens, config.tokens
     dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
-    q, k, v = (torch.randn(len(tiles.counts), n, *head, generator=rng).to(codec.device, dtype) for n in slots)
+    q, k, v = (torch.randn(len(tiles.counts), n, *head, generator=rng).to(backend.device, dtype) for n in slots)
     with way("torch"), torch.inference_mode():
         oracle = prefix_attention(q.float(), k.float(), v.float(), tiles.counts)
     return measure_ways(prefix_attention, oracle, (q, k, v, tiles.counts), args)
 
 
-def measure_picture(codec: Codec, pixels: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
+def measure_picture(backend: TorchBackend, pixels: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of a whole file, and of its tokens alone, in the eager ways: levels have shapes of their own."""
-    found: dict[str, Any] = {}
+    cells: dict[str, Any] = {}
     with way("torch"):
         data = prow.encode(Image.fromarray(pixels), bytes=BUDGET, model=args.model, effort=EFFORT, device=args.device)
-    header, payload, _ = container.parse(data)
-    tokens = read(payload, header.width, header.height, header.model_id, codec.config, codec.tables)
-    codec.network.bf16 = args.dtype == "bf16"
+    tokens, codec = read_tokens(data), Codec(backend)
+    backend.network.bf16 = args.dtype == "bf16"
     for name in (n for n in args.ways if not n.endswith("compiled")):
         with way(name):
-            found[name] = {
-                "file": seconds(lambda: prow.decode(data, device=args.device), args.seconds),
+            cells[name] = {
+                "file": seconds(lambda: codec.backend.to_image(codec.decode(read_tokens(data))), args.seconds),
                 "tokens": seconds(lambda: codec.decode(tokens), args.seconds),
             }
-    return found
+    return cells
 
 
 def collect(args: argparse.Namespace, name: str, original: np.ndarray) -> dict[str, Any]:
     """All there is to know, ready for JSON."""
     pixels = np.asarray(ImageOps.fit(Image.fromarray(original), (WIDTH, HEIGHT), Image.Resampling.LANCZOS))
     model = registry.load(args.model)
-    codec = Codec(model.network(args.device), model.tables)
+    backend = load_backend(model, args.device)
     dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
     rates = machine_rates(args.device, dtype, args.seconds)
     rows = []
     for budget in args.budgets:
-        pool = tiles_of(codec, pixels, budget)
+        pool = tiles_of(backend, pixels, budget)
         for count in args.tiles:
             tiles = pool.draw(count)
             facts = {"budget": budget, "tiles": count, "tokens_per_tile": float(tiles.counts.double().mean())}
-            decoder, attention = measure_decoder(codec, tiles, rates, args), measure_attention(codec, tiles, args)
+            decoder, attention = measure_decoder(backend, tiles, rates, args), measure_attention(backend, tiles, args)
             rows.append({**facts, "decoder": decoder, "attention": attention})
             print(f"{budget:,} bytes, {count:,} tiles", file=sys.stderr)
     return {
@@ -237,7 +240,7 @@ def collect(args: argparse.Namespace, name: str, original: np.ndarray) -> dict[s
         "image": name,
         "rates": rates,
         "rows": rows,
-        "picture": measure_picture(codec, pixels, args),
+        "picture": measure_picture(backend, pixels, args),
     }
 
 
@@ -288,7 +291,7 @@ def _ms(cell: dict[str, float]) -> list[str]:
 
 def aims(results: dict[str, Any]) -> list[str]:
     """What we aim at, as far as this machine can tell."""
-    found = []
+    lines = []
     for row in results["rows"]:
         cells = row["decoder"]
         ours = [c["seconds"] for n, c in cells.items() if n.startswith("triton") and "seconds" in c]
@@ -297,17 +300,17 @@ def aims(results: dict[str, Any]) -> list[str]:
             ratio = compiled / min(ours)
             verdict = "met" if ratio >= RATIO_AIM else "missed"
             what = f"{row['budget']:,} bytes, {row['tiles']:,} tiles"
-            found.append(f"{what}: {ratio:.2f} x compiled, aim {RATIO_AIM} {verdict}")
+            lines.append(f"{what}: {ratio:.2f} x compiled, aim {RATIO_AIM} {verdict}")
     if "triton" in results["picture"]:
         took = results["picture"]["triton"]["file"]
         verdict = "met" if took <= PICTURE_AIM else "missed"
-        found.append(f"picture: {1e3 * took:.2f} ms, aim {1e3 * PICTURE_AIM:.0f} {verdict}")
-    return found or ["no aim can be judged without a GPU"]
+        lines.append(f"picture: {1e3 * took:.2f} ms, aim {1e3 * PICTURE_AIM:.0f} {verdict}")
+    return lines or ["no aim can be judged without a GPU"]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The options, checked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=(__doc__ or "").split("\n\n")[0])
+    parser = parser_of("kernels", __doc__)
     gpu = torch.cuda.is_available()
     parser.add_argument("--image", type=Path, metavar="FILE", help="default: a photo that ships with scikit-image")
     parser.add_argument(

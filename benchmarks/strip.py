@@ -6,70 +6,55 @@ factor with the best PSNR, as everywhere in these benchmarks. What is above each
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from skimage import data as photos
 
-from benchmarks.gallery import GalleryError, find_codecs
-from benchmarks.metrics import psnr
-from benchmarks.output import check_place
-from benchmarks.rd import Scores, best_file
-from benchmarks.tables import label
+from benchmarks.codecs.codec import Codec
+from benchmarks.codecs.families import UnknownCodecError, find_codecs
+from benchmarks.common.options import check_counts, parser_of
+from benchmarks.common.output import check_place
+from benchmarks.common.sheet import Panel, sheet
+from benchmarks.common.tables import label
+from benchmarks.quality.measure import best_by_psnr
+from benchmarks.quality.metrics import psnr
 
 PHOTOS = ("coffee", "chelsea")
 CODECS = ("jpeg-scaled", "webp-scaled", "avif-scaled", "prow", "prow-vivid")
 BUDGET = 500  # bytes
-HEIGHT, CAPTION, GAP = 256, 44, 6  # px
+HEIGHT = 256  # px
 
 
-def panels(photo: np.ndarray, codecs: list, budget: int) -> list[tuple[str, np.ndarray | None]]:
-    """-> captions and pictures [H, W, 3] uint8: the original, and what each codec makes of it."""
-    found: list[tuple[str, np.ndarray | None]] = [("original\n", photo)]
+def panels(photo: np.ndarray, codecs: list[Codec], budget: int) -> list[Panel]:
+    """-> the original, and what each codec makes of it."""
+    shown: list[Panel] = [("original\n", photo)]
     for codec in codecs:
-        files = codec.code(photo, budget)
-        if not files:
-            found.append((f"{label(codec.name)}\nnot possible", None))
+        coded = best_by_psnr(codec, photo, budget)
+        if coded is None:
+            shown.append((f"{label(codec.name)}\nnot possible", None))
             continue
-        best, _ = best_file(files, "psnr", Scores(photo))
-        name = label(codec.name.removesuffix("-scaled"))
-        factor = best.setting.get("factor", 1)
+        factor = coded.setting.get("factor", 1)
         shrunk = "" if factor == 1 else f", downscaled by {factor}"
-        found.append((f"{name}{shrunk}\n{len(best.data)} bytes, {psnr(photo, best.image):.1f} dB", best.image))
-    return found
-
-
-def sheet(rows: list[list[tuple[str, np.ndarray | None]]]) -> Image.Image:
-    """-> all panels on white, a row per photo."""
-    widths = [row[0][1].shape[1] for row in rows if row[0][1] is not None]
-    columns = max(map(len, rows))
-    found = Image.new("RGB", (columns * (max(widths) + GAP) + GAP, len(rows) * (HEIGHT + CAPTION + GAP)), "white")
-    draw, font = ImageDraw.Draw(found), ImageFont.load_default(size=15)
-    for r, (row, width) in enumerate(zip(rows, widths, strict=True)):
-        for c, (caption, picture) in enumerate(row):
-            x, y = GAP + c * (max(widths) + GAP), r * (HEIGHT + CAPTION + GAP)
-            draw.multiline_text((x, y + 4), caption, fill="black", font=font)
-            if picture is not None:
-                found.paste(Image.fromarray(picture), (x + (max(widths) - width) // 2, y + CAPTION))
-    return found
+        measured = f"{len(coded.data)} bytes, {psnr(photo, coded.image):.1f} dB"
+        shown.append((f"{label(codec.name.removesuffix('-scaled'))}{shrunk}\n{measured}", coded.image))
+    return shown
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run it; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.strip", description=(__doc__ or "").split("\n\n")[0])
+    parser = parser_of("strip", __doc__)
     parser.add_argument("--bytes", type=int, default=BUDGET, metavar="N", help="default: %(default)s")
     parser.add_argument("--codecs", default=",".join(CODECS), help="default: %(default)s")
     parser.add_argument("--photos", default=",".join(PHOTOS), help="names in skimage.data; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/strip.png"), help="default: %(default)s")
     args = parser.parse_args(argv)
-    if args.bytes < 1:
-        parser.error(f"--bytes is {args.bytes}: must be 1 or more")
+    check_counts(parser, args, "bytes")
     check_place(args.out, "strip")
     try:
         codecs = find_codecs(args.codecs.split(","))
-    except GalleryError as error:
+    except UnknownCodecError as error:
         raise SystemExit(f"strip: {error}") from None
     rows = []
     for name in args.photos.split(","):

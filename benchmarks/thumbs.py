@@ -7,13 +7,14 @@ pictures in the folder, their middle cut out and shrunk. They go to OUT/thumbs, 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from benchmarks import rd
+from benchmarks.common.corpus import find_pictures
+from benchmarks.common.options import check_counts, parser_of
 from prow.training.data import THUMB, list_sources
 
 CODECS = ("prow-bare", "jpeg", "webp", "avif", "thumbhash", "blurhash")
@@ -28,7 +29,7 @@ def thumbs(folder: Path) -> Iterator[Image.Image]:
             for x in range(0, image.width - THUMB + 1, THUMB):
                 yield image.crop((x, y, x + THUMB, y + THUMB))
         return
-    for picture in rd.find_pictures(folder):
+    for picture in find_pictures(folder):
         with Image.open(picture.path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
         yield ImageOps.fit(upright, (THUMB, THUMB), Image.Resampling.LANCZOS)
@@ -47,7 +48,7 @@ def write_thumbs(folder: Path, out: Path, count: int) -> Path:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.thumbs", description=(__doc__ or "").split("\n\n")[0])
+    parser = parser_of("thumbs", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of mosaics or pictures")
     parser.add_argument("--count", type=int, default=256, metavar="N", help="pictures; default: %(default)s")
     parser.add_argument("--codecs", default=",".join(CODECS), help="default: %(default)s")
@@ -56,8 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/thumbs"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; default: %(default)s")
     args = parser.parse_args(argv)
-    if args.count < 1:
-        parser.error(f"--count is {args.count}: must be 1 or more")
+    check_counts(parser, args, "count")
     rest = [f"--{name}={getattr(args, name)}" for name in ("codecs", "metrics", "budgets", "out", "jobs")]
     rd.main([f"--data={write_thumbs(args.data, args.out, args.count)}", *rest])
 

@@ -21,12 +21,15 @@ import prow
 from format_spec import tokens as independent
 from format_spec.model_file import parse_model
 from prow import registry
-from prow.config import REFINE, STEPS, Config
-from prow.container import Profile, pack, parse
-from prow.geometry import passes
-from prow.stream import read, trim, write
-from prow.tables import MAX_MAGNITUDE, Tables
-from prow.tokens import PassTokens, Tokens, empty_tokens, layout_of
+from prow.entropy.model import Model, StreamSpec
+from prow.entropy.reader import read
+from prow.entropy.tables import MAX_MAGNITUDE
+from prow.entropy.trim import trim
+from prow.entropy.writer import write
+from prow.format.config import REFINE, STEPS
+from prow.format.container import Profile, pack, parse
+from prow.format.tokens import PassTokens, Tokens, empty_tokens
+from prow.registry import ModelFile
 
 FOLDER = Path(__file__).resolve().parent
 SPEC = FOLDER / "SPEC.md"
@@ -41,35 +44,33 @@ def random_tokens(
     width: int,
     height: int,
     base: int,
-    config: Config,
-    tables: Tables,
+    model: Model,
     rng: np.random.Generator,
     *,
     density: float = 0.3,
     largest: int = 3,
     mean_tokens: float = 2.0,
     refine: bool = False,
-    left_out: Collection[int] = (),
+    skipped: Collection[int] = (),
 ) -> Tokens:
     """Tokens of a picture drawn at random.
 
     Args:
         density: share of non-zero integers. largest: their magnitude is up to this, log-uniformly.
         mean_tokens: of a tile, geometrically. refine: whether the refining passes have tokens.
-        left_out: indices of passes without any.
+        skipped: indices of passes without any.
     """
-    parts = []
-    for index, step in enumerate(passes(width, height, config)):
-        if index in left_out or (step.kind == REFINE and not refine):
-            parts.append(empty_tokens(step.level, config))
+    parts, config = [], model.config
+    for index, pass_ in enumerate(StreamSpec(width, height, model).passes):
+        if index in skipped or (pass_.kind == REFINE and not refine):
+            parts.append(empty_tokens(pass_.level, config))
             continue
-        layout = layout_of(step, config, tables)
-        counts = np.minimum(rng.geometric(1 / (1 + mean_tokens), step.level.tiles) - 1, layout.last)
-        kept = np.concatenate([[0], layout.ends])[counts]
-        shape = (step.level.tiles, config.coefficients)
+        layout, tiles = model.layout(pass_), pass_.level.tiles
+        counts = np.minimum(rng.geometric(1 / (1 + mean_tokens), tiles) - 1, layout.last)
+        shape = (tiles, config.coefficients)
         magnitude = np.floor(np.exp(rng.uniform(0, np.log(largest + 1), shape))).clip(max=largest)
         values = magnitude * rng.choice([-1, 1], shape) * (rng.random(shape) < density)
-        values *= layout.exists & (np.arange(config.coefficients) < kept[:, None])
+        values *= layout.sent(counts)
         parts.append(PassTokens(counts.astype(np.int16), values.astype(np.int16)))
     return Tokens(width, height, config.model_id, base, tuple(parts))
 
@@ -91,23 +92,24 @@ def describe(tokens: Tokens) -> dict[str, Any]:
     return {"base": tokens.base, "counts": [p.counts.tolist() for p in tokens.passes], "values": trimmed}
 
 
-def vectors(model: registry.Model) -> dict[str, bytes]:
+def vectors(model: ModelFile) -> dict[str, bytes]:
     """All files of a model, by name."""
-    config, tables = model.config, model.tables
-    rng, usual = np.random.default_rng(5), config.usual_base
+    config, rng = model.config, np.random.default_rng(5)
+    usual = config.usual_base
 
     def stream(width: int, height: int, base: int, **choices: Any) -> bytes:
-        tokens = random_tokens(width, height, base, config, tables, rng, **choices)
-        return trim(write(tokens, config, tables), tokens, config, tables)
+        tokens = random_tokens(width, height, base, model, rng, **choices)
+        return trim(write(tokens, model), tokens, model)
 
     def file(width: int, height: int, payload: bytes, profile: Profile = "file") -> bytes:
         return pack(payload, width=width, height=height, model_id=config.model_id, profile=profile)
 
     def long_form(width: int, height: int, base: int) -> bytes:
         """A stream whose base has a short symbol, but comes as a long one."""
-        tokens = random_tokens(width, height, base, config, tables, rng)
-        other = dataclasses.replace(config, usual_base=4 if base > STEPS // 2 else 59)
-        return trim(write(tokens, other, tables), tokens, other, tables)
+        tokens = random_tokens(width, height, base, model, rng)
+        far = dataclasses.replace(config, usual_base=4 if base > STEPS // 2 else 59)
+        other = Model(far, model.tables)
+        return trim(write(tokens, other), tokens, other)
 
     middle = file(100, 75, stream(100, 75, usual - 2))
     return {
@@ -118,7 +120,7 @@ def vectors(model: registry.Model) -> dict[str, bytes]:
         "100x75": middle,
         "100x75_cut": middle[: len(middle) * 3 // 5],
         "100x75_extras": middle + b"extras",
-        "100x75_left_out": file(100, 75, stream(100, 75, usual + 3, left_out=(1, 2))),
+        "100x75_left_out": file(100, 75, stream(100, 75, usual + 3, skipped=(1, 2))),
         "300x200_empty": file(300, 200, b""),
         "30x22_base_far": file(30, 22, stream(30, 22, 55)),
         "21x15_base_long": file(21, 15, long_form(21, 15, usual + 1)),
@@ -126,7 +128,7 @@ def vectors(model: registry.Model) -> dict[str, bytes]:
         "24x16_large_integers": file(24, 16, stream(24, 16, 12, largest=MAX_MAGNITUDE, mean_tokens=2)),
         "16385x1_large_form": file(16_385, 1, stream(16_385, 1, usual + 4, mean_tokens=0.2)),
         "40x30_refine_bare": file(40, 30, stream(40, 30, usual + 1, refine=True), "bare"),
-        "20x17_refine_left_out": file(20, 17, stream(20, 17, usual - 5, refine=True, left_out=(0, 3, 4))),
+        "20x17_refine_left_out": file(20, 17, stream(20, 17, usual - 5, refine=True, skipped=(0, 3, 4))),
         "33x20_zero_integers": file(33, 20, stream(33, 20, usual - 3, density=0)),
         "65x48_noise": file(65, 48, rng.bytes(120)),
         "48x48_ff": file(48, 48, b"\xff" * 40),
@@ -143,20 +145,20 @@ def picture(width: int, height: int) -> np.ndarray:
     return planes.astype(np.uint8)
 
 
-def row_of(name: str, data: bytes, model: registry.Model) -> dict[str, Any]:
+def row_of(name: str, data: bytes, model: ModelFile) -> dict[str, Any]:
     """The entry of golden.json. Both readers have to agree on it."""
     found = independent.decode_tokens(data, model.content)
-    values = [step["values"] for step in found["passes"]]
-    counts = [step["counts"] for step in found["passes"]]
+    values = [row["values"] for row in found["passes"]]
+    counts = [row["counts"] for row in found["passes"]]
     header, payload, _ = parse(data)
-    ours = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    ours = read(payload, StreamSpec(header.width, header.height, model))
     if describe(ours) != {"base": found["base"], "counts": counts, "values": values}:
         raise SystemExit(f"{name}: the two readers disagree, nothing was written")
     row = {
         "file": f"{model.config.name}_{name}.prow",
         "model": model.config.name,
         "state": found["state"],
-        "canonical": trim(write(ours, model.config, model.tables), ours, model.config, model.tables) == payload,
+        "canonical": trim(write(ours, model), ours, model) == payload,
         "base": found["base"],
         "counts": counts,
         "values_sha256": digest(values, model.config.coefficients),
@@ -189,22 +191,20 @@ class Tracing(independent.RangeDecoder):
         return symbol
 
 
-def example(model: registry.Model) -> str:
+def example(model: ModelFile) -> str:
     """A picture of 1 x 1 px whose three coefficients all come in the first pass, decoded step by step."""
-    config, tables = model.config, model.tables
-    plan = passes(1, 1, config)
-    parts = [empty_tokens(step.level, config) for step in plan]
-    layout = layout_of(plan[0], config, tables)
-    parts[0].values[0, layout.exists[0]], parts[0].counts[0] = (400, 25, -6), layout.last[0]
-    tokens = Tokens(1, 1, config.model_id, 0, tuple(parts))
-    payload = trim(write(tokens, config, tables), tokens, config, tables)
+    config, spec = model.config, StreamSpec(1, 1, model)
+    tokens, layout = spec.empty(0), model.layout(spec.passes[0])
+    first = tokens.passes[0]
+    first.values[0, layout.exists[0]], first.counts[0] = (400, 25, -6), layout.last[0]
+    payload = trim(write(tokens, model), tokens, model)
     data = pack(payload, width=1, height=1, model_id=config.model_id)
     decoder = Tracing(payload)
     found = independent.decode_stream(decoder, 1, 1, parse_model(model.content))
-    steps = "\n".join(f"| {number} | {row} |" for number, row in enumerate(decoder.rows, 1))
-    count, *others = [step["counts"][0] for step in found["passes"]]
+    rows = "\n".join(f"| {number} | {row} |" for number, row in enumerate(decoder.rows, 1))
+    count, *others = [row["counts"][0] for row in found["passes"]]
     assert not any(others)
-    sent = found["passes"][0]["values"][0]
+    number, sent = len(spec.passes), found["passes"][0]["values"][0]
     integers = ", ".join(f"{value} at rank {rank}" for rank, value in enumerate(sent) if value)
     return f"""{BEGIN}
 
@@ -220,9 +220,9 @@ two q, the first has bytes 00 behind the payload and the second ff.
 
 | | range | offset | q | symbol | F | f |
 |---|---|---|---|---|---|---|
-{steps}
+{rows}
 
-Result: base {found["base"]}; the only tile has {count} tokens in the first of the {len(plan)} passes and none in the
+Result: base {found["base"]}; the only tile has {count} tokens in the first of the {number} passes and none in the
 others; its integers are {integers}.
 
 {END}"""

@@ -19,7 +19,8 @@ STEPS = 64  # indices of the grid of quantiser steps
 NEAR = 3  # how far from the usual base those are that have a short symbol
 SYMBOLS = 63
 TOTAL = 1 << 24  # every table's frequencies sum to this
-INPUTS, TILE_BINS, AROUND = 54, 24, 5
+TILE_BINS, AROUND = 24, 5
+INPUTS = 51  # and one more for each channel
 MAX_HIDDEN = 1024
 MAX_HEADER = 1 << 20  # bytes of JSON
 FORMATS = {"I32": "i", "I16": "h", "I8": "b", "U8": "B"}  # dtype of safetensors -> struct
@@ -34,6 +35,7 @@ class Model:
     """What a token stream needs of a model. Tables are nested lists with the indices of section 6."""
 
     model_id: int
+    channels: int
     tile: int
     token_dims: list[int]
     usual_base: int
@@ -71,7 +73,8 @@ def read_model(content: bytes) -> Model:
         raise Refused(f"a model file's header of {length} bytes came, at most {MAX_HEADER} wanted")
     header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
     config = json.loads(header["__metadata__"]["prow"])
-    k, n = 3 * config["tile"] ** 2, len(config["token_dims"])
+    channels = config.get("channels", 3)
+    k, n = channels * config["tile"] ** 2, len(config["token_dims"])
     if sum(config["token_dims"]) != k or min(config["token_dims"]) < 1:
         raise Refused(f"token_dims {config['token_dims']} came, positive numbers that sum to {k} wanted")
     if min([config["octave_step"], *config["refine_shifts"]]) < 0:
@@ -96,6 +99,7 @@ def read_model(content: bytes) -> Model:
         raise Refused("a row of tables.order is no permutation")
     return Model(
         model_id=config["model_id"],
+        channels=channels,
         tile=config["tile"],
         token_dims=config["token_dims"],
         usual_base=config["usual_base"],
@@ -103,7 +107,7 @@ def read_model(content: bytes) -> Model:
         refine_shifts=config["refine_shifts"],
         bank=[running_sums(row) for row in bank],
         classes=tensor("classes", "U8", kinds, STEPS, k, low=0, high=classes - 1),
-        w1=list(zip(*tensor("w1", "I16", INPUTS, hidden), strict=True)),
+        w1=list(zip(*tensor("w1", "I16", INPUTS + channels, hidden), strict=True)),
         b1=tensor("b1", "I32", hidden),
         w2=list(zip(*tensor("w2", "I16", hidden, hidden), strict=True)),
         b2=tensor("b2", "I32", hidden),

@@ -19,7 +19,7 @@ class Pass:
     kind: int
     width: int  # px of its level
     height: int
-    depth: int  # levels after its own
+    octaves: int  # below full resolution: levels after its own
     shift: int  # how far its step index is below the base
 
 
@@ -30,9 +30,9 @@ def passes(width: int, height: int, model: Model) -> list[Pass]:
         levels.insert(0, ((w + 1) // 2, (h + 1) // 2))
     plan = []
     for number, (w, h) in enumerate(levels):
-        depth = len(levels) - 1 - number
-        kind = START if number == 0 else MIDDLE if depth else FULL
-        plan.append(Pass(kind, w, h, depth, -model.octave_step * depth))
+        octaves = len(levels) - 1 - number
+        kind = START if number == 0 else MIDDLE if octaves else FULL
+        plan.append(Pass(kind, w, h, octaves, -model.octave_step * octaves))
     return plan + [Pass(REFINE, width, height, 0, shift) for shift in model.refine_shifts]
 
 
@@ -53,9 +53,9 @@ def present_ranks(size: tuple[int, int], order: Sequence[int], tile: int) -> lis
     return [number % tile < width and number // tile % tile < height for number in order]
 
 
-def tiles_around(step: Pass, tile: int) -> list[list[int]]:
+def tiles_around(pass_: Pass, tile: int) -> list[list[int]]:
     """Of each tile, those left, right, above and below it, as far as they exist."""
-    columns, rows = len(parts(step.width, tile)), len(parts(step.height, tile))
+    columns, rows = len(parts(pass_.width, tile)), len(parts(pass_.height, tile))
     found = []
     for row in range(rows):
         for column in range(columns):
@@ -64,16 +64,16 @@ def tiles_around(step: Pass, tile: int) -> list[list[int]]:
     return found
 
 
-def tiles_below(step: Pass, below: Pass, tile: int) -> list[int]:
+def tiles_before(pass_: Pass, before: Pass, tile: int) -> list[int]:
     """Of each tile, the one of the pass before that holds its centre."""
-    scale = 2 ** (below.depth - step.depth)
-    columns = parts_below(parts(step.width, tile), parts(below.width, tile), scale)
-    rows = parts_below(parts(step.height, tile), parts(below.height, tile), scale)
-    return [row * len(parts(below.width, tile)) + column for row in rows for column in columns]
+    scale = 2 ** (before.octaves - pass_.octaves)
+    columns = parts_before(parts(pass_.width, tile), parts(before.width, tile), scale)
+    rows = parts_before(parts(pass_.height, tile), parts(before.height, tile), scale)
+    return [row * len(parts(before.width, tile)) + column for row in rows for column in columns]
 
 
-def parts_below(sides: list[int], below: list[int], scale: int) -> list[int]:
+def parts_before(sides: list[int], before: list[int], scale: int) -> list[int]:
     """Of each part of a side, the part of the pass before that holds its centre; that pass is `scale` times smaller."""
     centres = [(2 * end - side) // (2 * scale) for end, side in zip(itertools.accumulate(sides), sides, strict=True)]
-    ends = list(itertools.accumulate(below))
-    return [min(sum(end <= centre for end in ends), len(below) - 1) for centre in centres]
+    ends = list(itertools.accumulate(before))
+    return [min(sum(end <= centre for end in ends), len(before) - 1) for centre in centres]

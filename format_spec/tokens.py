@@ -2,7 +2,7 @@
 
     python format_spec/tokens.py FILE --model MODEL.safetensors [--values]
 
-prints what the file says as JSON: its base step and, pass by pass, how many tokens each tile has; with --values
+prints what the file says as JSON: its base and, pass by pass, how many tokens each tile has; with --values
 the integers too. No pixels, no floating point, no speed: this is the specification as a program.
 """
 
@@ -19,11 +19,11 @@ from typing import Any
 
 if __package__:
     from .model_file import KINDS, NEAR, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
-    from .passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
+    from .passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_before
     from .reader import Violation, parse
 else:
     from model_file import KINDS, NEAR, STEPS, TILE_BINS, TOTAL, Model, Refused, parse_model, running_sums
-    from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_below
+    from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_before
     from reader import Violation, parse
 
 MAX_PIXELS = 1 << 28
@@ -40,7 +40,7 @@ NEIGHBOURS = {  # offsets in channel, vertical and horizontal frequency -> weigh
     (-1, 0, 0): 2,
     (-2, 0, 0): 1,
 }
-BELOW = ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, -1), (0, 1, 1), (-1, 0, 0))  # of the tile below
+UNDER = ((0, 0, 0), (0, 1, 0), (0, 0, 1), (0, -1, 0), (0, 0, -1), (0, 1, 1), (-1, 0, 0))  # in the pass before
 
 
 class Ended(Exception):
@@ -86,7 +86,7 @@ LONG = 2 * NEAR + 1  # the short symbol that a long one follows
 SHORT_BASE = running_sums([TOTAL // (LONG + 1)] * (LONG + 1))
 LONG_BASE = running_sums([TOTAL // STEPS] * STEPS)
 BIT = running_sums([TOTAL // 2] * 2)
-SENT = running_sums([1 << 18, TOTAL - (1 << 18)])  # left out, sent: unless the pass before was left out
+CODED = running_sums([1 << 18, TOTAL - (1 << 18)])  # skipped, coded: unless the pass before was skipped
 
 
 def raw_bits(symbol: int) -> int:
@@ -172,50 +172,50 @@ class Context:
             tiles, up to the last whole group.
     """
 
-    def __init__(self, step: Pass, index: int, model: Model, below: Context | None) -> None:
-        self.step, self.index, self.model = step, index, model
-        self.sizes = tile_sizes(step.width, step.height, model.tile)
+    def __init__(self, pass_: Pass, step_index: int, model: Model, before: Context | None) -> None:
+        self.pass_, self.step_index, self.model = pass_, step_index, model
+        self.sizes = tile_sizes(pass_.width, pass_.height, model.tile)
         tiles = len(self.sizes)
         self.counts, self.values = [0] * tiles, [[] for _ in range(tiles)]
         self.tokens, self.energy, self.total = [0] * tiles, [0] * tiles, 0
         self.magnitudes: list[dict[int, int]] = [{} for _ in range(tiles)]
-        self.neighbours = neighbour_ranks(step.kind, model)
-        self.around = tiles_around(step, model.tile)
-        self.before = below
-        self.below_held: list[dict[int | None, int]] = below.held() if below is not None else []
-        self.tile_below = tiles_below(step, below.step, model.tile) if below is not None else [0] * tiles
+        self.neighbours = neighbour_ranks(pass_.kind, model)
+        self.around = tiles_around(pass_, model.tile)
+        self.before = before
+        self.held_before: list[dict[int | None, int]] = before.held() if before is not None else []
+        self.tile_before = tiles_before(pass_, before.pass_, model.tile) if before is not None else [0] * tiles
 
     def table(self, token: int, rank: int, tile: int) -> list[int]:
         """Running sums for the integer at a rank."""
         model = self.model
-        number = model.classes[self.step.kind][self.index][rank]
+        number = model.classes[self.pass_.kind][self.step_index][rank]
         if any(model.w3) or any(model.b3):
             number += run_network([*self.position(rank), *self.surroundings(rank, tile)], model)
         return model.bank[min(max(number, 0), len(model.bank) - 1)]
 
     def position(self, rank: int) -> list[int]:
         """The network's inputs that are the same in all tiles."""
-        model, kind = self.model, self.step.kind
+        model, kind = self.model, self.pass_.kind
         channel, v, u = parts_of(model.order[kind][rank], model.tile)
-        own = [model.classes[kind][self.index][rank], self.index, tokens_of_ranks(model)[rank], v, u, v + u]
+        own = [model.classes[kind][self.step_index][rank], self.step_index, tokens_of_ranks(model)[rank], v, u, v + u]
         own += [bin_of(v), bin_of(u), bin_of(v + u), bin_of(rank)]
-        own += [int(channel == c) for c in range(3)] + [int(kind == k) for k in range(len(KINDS))]
-        octaves = self.before.step.depth - self.step.depth if self.before is not None else 0
-        return own + [self.step.depth, octaves, bin_of(len(self.sizes))]
+        own += [int(channel == c) for c in range(model.channels)] + [int(kind == k) for k in range(len(KINDS))]
+        octaves = self.before.pass_.octaves - self.pass_.octaves if self.before is not None else 0
+        return own + [self.pass_.octaves, octaves, bin_of(len(self.sizes))]
 
     def surroundings(self, rank: int, tile: int) -> list[int]:
         """The network's other inputs."""
         around, near = self.around[tile], self.neighbours[rank]
         own = [self.magnitudes[tile].get(other, 0) for other in near]
         others = [sum(self.magnitudes[t].get(other, 0) for t in around) for other in near]
-        under, below_energy = [0] * len(BELOW), 0
+        under, energy_before = [0] * len(UNDER), 0
         if self.before is not None:
-            coefficient, below = self.model.order[self.step.kind][rank], self.tile_below[tile]
-            places = [at_offset(coefficient, offset, self.model.tile) for offset in BELOW]
-            under = [self.below_held[below].get(place, 0) for place in places]
-            below_energy = self.before.energy[below]
+            coefficient, tile_before = self.model.order[self.pass_.kind][rank], self.tile_before[tile]
+            places = [at_offset(coefficient, offset, self.model.tile) for offset in UNDER]
+            under = [self.held_before[tile_before].get(place, 0) for place in places]
+            energy_before = self.before.energy[tile_before]
         sums = [sum(map(operator.mul, part, NEIGHBOURS.values())) for part in (own, others)]
-        sums += [self.energy[tile], sum(self.energy[t] for t in around), below_energy]
+        sums += [self.energy[tile], sum(self.energy[t] for t in around), energy_before]
         means = [self.mean_energy(), self.before.mean_energy() if self.before is not None else 0]
         found = [len(around), *own, *map(bin_of, others), *map(bin_of, sums), *under, bin_of(sum(under))]
         return found + [bin_of(mean) for mean in means]
@@ -228,10 +228,10 @@ class Context:
 
     def held(self) -> list[dict[int | None, int]]:
         """Of each tile, by coefficient: magnitudes at the end of the pass, with those of passes before at its level."""
-        same_level = self.before is not None and self.before.step.depth == self.step.depth
-        found, order = [], self.model.order[self.step.kind]
+        same_level = self.before is not None and self.before.pass_.octaves == self.pass_.octaves
+        found, order = [], self.model.order[self.pass_.kind]
         for tile, magnitudes in enumerate(self.magnitudes):
-            known: dict[int | None, int] = dict(self.below_held[tile]) if same_level else {}
+            known: dict[int | None, int] = dict(self.held_before[tile]) if same_level else {}
             for rank, magnitude in magnitudes.items():
                 known[order[rank]] = min(known.get(order[rank], 0) + magnitude, 4)
             found.append(known)
@@ -242,11 +242,11 @@ class Context:
 
     def flag_table(self, token: int, tile: int) -> list[int]:
         """Running sums for the flag before a token."""
-        model, kind = self.model, self.step.kind
+        model, kind = self.model, self.pass_.kind
         along = sum(self.tokens[other] >= max(token, 1) for other in self.around[tile])
-        below_energy = self.before.energy[self.tile_below[tile]] if self.before is not None else 0
-        below, own = (min(bin_of(energy), TILE_BINS - 1) for energy in (below_energy, self.energy[tile]))
-        number = model.go[kind][self.index][token] + model.flag_around[kind][token][along][below]
+        energy_before = self.before.energy[self.tile_before[tile]] if self.before is not None else 0
+        before, own = (min(bin_of(energy), TILE_BINS - 1) for energy in (energy_before, self.energy[tile]))
+        number = model.go[kind][self.step_index][token] + model.flag_around[kind][token][along][before]
         number += model.flag_own[kind][token][own]
         return [0, TOTAL - model.odds[min(max(number, 0), len(model.odds) - 1)], TOTAL]
 
@@ -257,7 +257,7 @@ class Context:
 def read_pass(decoder: RangeDecoder, known: Context) -> None:
     """Fill `known` as symbols arrive, so that counts and values are right whenever Ended is raised."""
     model, sizes = known.model, known.sizes
-    order = model.order[known.step.kind]
+    order = model.order[known.pass_.kind]
     has = {size: present_ranks(size, order, model.tile) for size in set(sizes)}
     furthest = {size: max(rank for rank, here in enumerate(has[size]) if here) for size in has}
     active, start = list(range(len(sizes))), 0
@@ -311,30 +311,30 @@ def read_base(decoder: RangeDecoder, model: Model) -> int:
 def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) -> dict[str, Any]:
     """Base step index (None if not received) and passes, of any payload whatever. Never fails."""
     plan = passes(width, height, model)
-    base, found, below, ended, likely = None, [], None, False, SENT
+    base, found, before, ended, likely = None, [], None, False, CODED
     try:
         base = read_base(decoder, model)
     except Ended:
         ended = True
-    for step in plan:
-        index = min(max((base or 0) - step.shift, 0), STEPS - 1)
-        known = Context(step, index, model, below)
+    for pass_ in plan:
+        step_index = min(max((base or 0) - pass_.shift, 0), STEPS - 1)
+        known = Context(pass_, step_index, model, before)
         found.append(known)
         if not ended:
             try:
-                sent = decoder.symbol(likely)
-                likely = SENT if sent else BIT
-                if sent:
+                coded = decoder.symbol(likely)
+                likely = CODED if coded else BIT
+                if coded:
                     read_pass(decoder, known)
-                    below = known
+                    before = known
             except Ended:
                 ended = True
     rows = [
         {
-            "kind": KINDS[known.step.kind],
-            "width": known.step.width,
-            "height": known.step.height,
-            "step_index": None if base is None else known.index,
+            "kind": KINDS[known.pass_.kind],
+            "width": known.pass_.width,
+            "height": known.pass_.height,
+            "step_index": None if base is None else known.step_index,
             "counts": known.counts,
             "values": [without_zeros_at_end(v) for v in known.values],
         }
@@ -384,9 +384,9 @@ def main(arguments: list[str]) -> int:
     except (OSError, Violation, Refused) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
-    for step in found["passes"]:
+    for row in found["passes"]:
         if not options.values:
-            del step["values"]
+            del row["values"]
     print(json.dumps(found))
     return 0
 

@@ -12,13 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from prow import registry, stream
-from prow.codec import Codec
-from prow.config import CONFIGS
-from prow.registry import Model, parse_model
-from prow.tables import INPUTS, Tables
-from prow.tokenizer import Tokenizer
-from prow.tokens import Tokens
+from prow import registry
+from prow.backends.torch_backend import load_backend
+from prow.coding.codec import Codec
+from prow.entropy import reader
+from prow.entropy.model import StreamSpec
+from prow.entropy.tables import Tables, input_count
+from prow.format.config import CONFIGS
+from prow.format.tokens import Tokens
+from prow.networks.tokenizer import Tokenizer
+from prow.registry import ModelFile, parse_model
 from prow.training.export import export
 from prow.training.loop import run_passes
 from prow.training.statistics import Statistics
@@ -55,15 +58,11 @@ def psnr(wanted: np.ndarray, got: object) -> float:
 
 
 def same(a: Tokens, b: Tokens) -> bool:
-    head = (a.width, a.height, a.model_id, a.base) == (b.width, b.height, b.model_id, b.base)
-    return head and all(
-        np.array_equal(x.counts, y.counts) and np.array_equal(x.values, y.values)
-        for x, y in zip(a.passes, b.passes, strict=True)
-    )
+    return (a.width, a.height, a.model_id) == (b.width, b.height, b.model_id) and a.same_as(b)
 
 
 def read(codec: Codec, content: bytes, width: int, height: int) -> Tokens:
-    return stream.read(content, width, height, codec.config.model_id, codec.config, codec.tables)
+    return reader.read(content, StreamSpec(width, height, codec.model))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +106,7 @@ def fit_tables(network: Tokenizer) -> Tables:
     arrays = {field.name: getattr(tables, field.name).copy() for field in dataclasses.fields(tables)}
     for name in SHIFTS:
         arrays[name][:] = rng.integers(-1, 2, arrays[name].shape)
-    for name, shape, spread in (("w1", (INPUTS, 6), 300), ("w2", (6, 6), 1500), ("w3", (6,), 700)):
+    for name, shape, spread in (("w1", (input_count(TOY), 6), 300), ("w2", (6, 6), 1500), ("w3", (6,), 700)):
         arrays[name] = rng.normal(0, spread, shape).astype(np.int16)
     for name in ("b1", "b2"):
         arrays[name] = np.zeros(6, np.int32)
@@ -119,17 +118,17 @@ def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a toy model: random small weights, and tables fitted to a few drawn pictures."""
     torch.manual_seed(0)
     network = awaken(Tokenizer(TOY)).eval()
-    return export(network, fit_tables(network), tmp_path_factory.mktemp("model"), TOY)
+    return export(network, fit_tables(network), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
-def toy_model(toy_file: Path) -> Model:
+def toy_model(toy_file: Path) -> ModelFile:
     return parse_model(toy_file.read_bytes(), "toy")
 
 
 def forget_models() -> None:
     """Empty the registry's caches."""
-    for cached in (registry.models, registry.load, registry.load_by_id, registry._network, registry.vivid_network):
+    for cached in (registry.models, registry.load, registry.load_by_id):
         cached.cache_clear()
 
 
@@ -147,5 +146,4 @@ def installed(toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.fixture
 def codec(installed: None) -> Codec:
     """The toy model on the CPU."""
-    model = registry.load("toy")
-    return Codec(model.network("cpu"), model.tables)
+    return Codec(load_backend(registry.load("toy"), "cpu"))

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 import prow
-from benchmarks import acceptance, promises
+from benchmarks.acceptance import __main__ as acceptance
+from benchmarks.acceptance import promises
 from prow import registry
-from prow.codec import Codec
+from prow.coding.codec import Codec
+from prow.format.tokens import Tokens
 
 Draw = Callable[..., np.ndarray]
-SECTIONS = ["budgets", "threads", "perturbation", "seams", "allocation", "cuts", "anchor", "prefixes"]
+SECTIONS = ["budgets", "threads", "perturbation", "seams", "cuts", "anchor", "prefixes"]
 
 
 @pytest.fixture
@@ -26,9 +28,6 @@ def data(installed: None, draw: Draw, tmp_path: Path, monkeypatch: pytest.Monkey
     anchor = Path(registry.__file__).parent / "weights" / "anchor.safetensors"
     monkeypatch.setattr(registry, "_files", lambda: {"anchor": anchor, "toy": toy})
     registry.models.cache_clear()
-    for name, value in {"BUDGETS": (40, 90), "ALLOCATION_BUDGETS": (60,), "ANCHOR_BUDGETS": (40,)}.items():
-        monkeypatch.setattr(acceptance, name, value)
-    monkeypatch.setattr(acceptance, "SEAM_BUDGET", 90)
     files = {"budgets": (40, 90), "seams": (90,), "cuts": (40, 90), "anchor": (40,), "prefixes": (40, 90)}
     monkeypatch.setattr(acceptance, "FILES", files)
     monkeypatch.setattr(promises, "TOKEN_BUDGET", 80)
@@ -52,7 +51,7 @@ def test_every_section(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert sections["seams"]["by_image"]["drawing.png"][0] > 0
     cuts = sections["cuts"]["40"]
     assert cuts["loss"] == pytest.approx(cuts["made"] - cuts["cut"], abs=2e-4)
-    assert set(sections["anchor"]) == {"40"} and set(sections["allocation"]) == {"60"}
+    assert set(sections["anchor"]) == {"40"}
     shown = capsys.readouterr().out
     assert all(f"\n{name}: " in shown for name in SECTIONS)
 
@@ -82,7 +81,7 @@ def test_broken_promises_are_seen(
     assert acceptance.main([*options, "prefixes", "--prefixes", "1"]) == 1
     assert "does not decode: drawing.png at 40 bytes" in capsys.readouterr().out
     monkeypatch.setattr(Codec, "decode_many", decode_many)
-    monkeypatch.setattr(promises, "same_tokens", lambda a, b: False)
+    monkeypatch.setattr(Tokens, "same_as", lambda a, b: False)
     assert acceptance.main([*options, "threads,perturbation"]) == 1
     assert capsys.readouterr().out.count("FAILED") == 2
 
@@ -91,7 +90,7 @@ def test_broken_promises_are_seen(
     ("options", "message"),
     [
         (["--sections", "seams,speed"], "unknown section 'speed': wanted some of budgets, prefixes"),
-        (["--prefixes", "0"], "--prefixes, --jobs and --limit must be 1 or more"),
+        (["--prefixes", "0"], "--prefixes is 0: must be 1 or more"),
         (["--model", "nobody"], "acceptance: model 'nobody' came"),
     ],
 )

@@ -15,7 +15,7 @@ from conftest import draw_picture
 from PIL import Image
 
 import prow
-from prow import container
+from prow.format import container
 
 pytestmark = pytest.mark.usefixtures("installed")
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prow import container, errors
-from prow.container import Profile, crc16, header_bytes, pack, parse, payload_room, truncate
+from prow import errors
+from prow.format import container
+from prow.format.container import Profile, crc16, header_bytes, pack, parse, payload_room, truncate
 
 VECTORS = Path(__file__).resolve().parents[1] / "format_spec" / "vectors"
 HOSTILE = json.loads((VECTORS / "hostile.json").read_text())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prow.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
-from prow.geometry import Level, Pass, levels, passes, split
+from prow.format.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
+from prow.format.geometry import Level, Pass, levels, passes, split
 
 CONFIG = CONFIGS["anchor"]  # tile 16
 quick = settings(deadline=None, max_examples=200)
@@ -87,7 +87,7 @@ def test_each_level_has_one_pass_and_full_resolution_is_refined(size: tuple[int,
     assert [p.level for p in plan] == [*pyramid, *[pyramid[-1]] * refining]
     assert (plan[0].level.width, plan[0].level.height) == first
     assert (plan[-1].level.width, plan[-1].level.height) == size
-    assert [p.depth for p in plan] == [*range(count - 1, -1, -1), *[0] * refining]
+    assert [p.octaves for p in plan] == [*range(count - 1, -1, -1), *[0] * refining]
     assert [p.kind for p in plan] == [START, *[MIDDLE] * (count - 2), *[FULL] * (count > 1), *[REFINE] * refining]
 
 
@@ -109,7 +109,7 @@ def test_refining_passes_follow_the_config() -> None:
         plan = passes(100, 50, dataclasses.replace(CONFIG, refine_shifts=shifts))
         refining = plan[4:]  # behind 13 x 7, 25 x 13, 50 x 25 and 100 x 50 px
         assert [p.kind for p in plan[:4]] == [START, MIDDLE, MIDDLE, FULL]
-        assert [(p.kind, p.depth, p.shift) for p in refining] == [(REFINE, 0, shift) for shift in shifts]
+        assert [(p.kind, p.octaves, p.shift) for p in refining] == [(REFINE, 0, shift) for shift in shifts]
         assert {p.level for p in refining} <= {plan[3].level}
 
 
@@ -132,10 +132,10 @@ def test_each_pass_is_finer_than_the_one_before() -> None:
     """The same detail has twice the coefficient a level up, so in units of full resolution each step is smaller."""
     for config in (CONFIGS["prow-small"], CONFIGS["toy"], CONFIG):
         plan = passes(768, 512, config)
-        steps = [step_size(p.step_index(config.usual_base)) * 2**p.depth for p in plan]
+        steps = [step_size(p.step_index(config.usual_base)) * 2**p.octaves for p in plan]
         ratios = [coarse / fine for coarse, fine in zip(steps, steps[1:], strict=False)]
         assert min(ratios) >= 1.99
-        assert ratios[: plan[0].depth] == pytest.approx([2 ** (1 + config.octave_step / 4)] * plan[0].depth)
+        assert ratios[: plan[0].octaves] == pytest.approx([2 ** (1 + config.octave_step / 4)] * plan[0].octaves)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from conftest import Draw
 
 import prow
-from prow import api, registry
-from prow.codec import Codec
-from prow.vivid import Vivid
+from prow import api
+from prow.backends import select
+from prow.coding.codec import Codec
+from prow.networks.vivid import Vivid
+from prow.options import STYLES
+from prow.registry import ModelFile
 
-Draw = Callable[..., np.ndarray]
 SIZES = [(70, 50), (33, 20), (70, 50), (1, 1), (70, 50), (33, 20), (70, 50)]
 # Of the pictures of 70 x 50 px all but the last have tokens at full resolution, the second in refining passes, too.
 BUDGETS = [500, 2000, 2500, 40, 550, 250, 12]
@@ -34,7 +37,7 @@ def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
 
 
 def test_the_files_are_what_they_should_be(files: list[bytes]) -> None:
-    sent = [{step.kind for step in prow.inspect(data).tokens_per_pass or () if step.tokens} for data in files]
+    sent = [{pass_.kind for pass_ in prow.inspect(data).tokens_per_pass or () if pass_.tokens} for data in files]
     assert ["full" in sent[i] for i in (0, 2, 4, 6)] == [True, True, True, False]
     assert ["refine" in sent[i] for i in (0, 2, 4, 6)] == [False, True, False, False]
 
@@ -61,13 +64,13 @@ def test_pictures_of_one_size_go_through_the_network_together(files: list[bytes]
 
 
 def test_rows_of_tiles_in_several_batches(files: list[bytes], codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = [api._tokens_of(files[i], True, 10**6) for i in (0, 2, 4)]
+    batch = [api.read_tokens(files[i]) for i in (0, 2, 4)]
     whole = codec.decode_many(batch)
-    monkeypatch.setattr("prow.base_codec.TILES", 20)
+    monkeypatch.setattr("prow.backends.base.TILES", 20)
     torch.testing.assert_close(codec.decode_many(batch), whole)
     torch.testing.assert_close([codec.decode(tokens) for tokens in batch], whole)
-    other = api._tokens_of(files[1], True, 10**6)
-    with pytest.raises(ValueError, match="wanted one width, height and filter_depths"):
+    other = api.read_tokens(files[1])
+    with pytest.raises(ValueError, match="wanted one width, height and filter_octaves"):
         codec.decode_many([*batch, other])
 
 
@@ -75,7 +78,14 @@ def test_styles(files: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     network = Vivid()
     torch.nn.init.normal_(network.leave.weight, std=0.05)
-    monkeypatch.setattr(api, "vivid_network", lambda name, device: network.eval())
+    open_backend = select.open_backend
+
+    def styled(*given, vivid: bool = False):
+        backend = open_backend(*given)
+        return dataclasses.replace(backend, vivid=network.eval()) if vivid else backend
+
+    monkeypatch.setattr(select, "open_backend", styled)
+    monkeypatch.setattr(ModelFile, "vivid_content", lambda self: b"")
     found = prow.decode_many(files, style="vivid")
     for image, data in zip(found, files, strict=True):
         assert np.abs(np.asarray(image, int) - np.asarray(prow.decode(data, style="vivid"), int)).max() <= 1
@@ -97,11 +107,12 @@ def test_errors_say_which_file(files: list[bytes]) -> None:
         prow.decode_many(files, style="loud")  # type: ignore[arg-type]
 
 
-def test_a_model_that_onnx_runtime_decodes(draw: Draw) -> None:
-    registry.load("prow-small")
+@pytest.mark.parametrize("style", STYLES)
+def test_a_model_that_onnx_runtime_decodes(style: str, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROW_BACKEND", "onnx")
     files = [prow.encode(draw(40, 30, seed=i), bytes=200, effort=1) for i in range(2)]
-    for image, data in zip(prow.decode_many(files, device="cpu"), files, strict=True):
-        assert np.array_equal(np.asarray(image), np.asarray(prow.decode(data, device="cpu")))
+    for image, data in zip(prow.decode_many(files, style=style, device="cpu"), files, strict=True):
+        assert np.array_equal(np.asarray(image), np.asarray(prow.decode(data, style=style, device="cpu")))
 
 
 # -- encoding ------------------------------------------------------------------------------------------------------

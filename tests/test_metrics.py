@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from skimage import data as photos
 
-from benchmarks import metrics, summary, tables
+from benchmarks.common.tables import markdown
+from benchmarks.quality import cvvdp, metrics, summary, tables
 from prow.training.published import MissingPackageError
 
 
@@ -197,8 +198,6 @@ class Blur:
 
 
 def test_cvvdp_is_the_authors_own(authors_cvvdp: ModuleType, photo: np.ndarray) -> None:
-    from benchmarks import cvvdp
-
     theirs = authors_cvvdp.cvvdp(display_name=cvvdp.DISPLAY, device=torch.device("cpu"), quiet=True)
     assert cvvdp.load().pixels_per_degree == pytest.approx(theirs.pix_per_deg)
     for i, (height, width) in enumerate([(64, 64), (16, 16), (33, 18), (101, 140), (140, 101), (97, 65)]):
@@ -222,8 +221,6 @@ def test_cvvdp_of_equals_and_of_too_small_pictures(photo: np.ndarray) -> None:
 
 def test_cvvdp_wants_exactly_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without("cvvdp")
-    from benchmarks import cvvdp
-
     monkeypatch.setitem(cvvdp.SHA256, "display_models.json", "5e" * 32)
     with pytest.raises(ValueError, match=r"display_models.json has SHA-256 65397972.*, wanted 5e5e5e5e"):
         cvvdp.read("display_models.json")
@@ -328,4 +325,4 @@ def test_tables() -> None:
     ]
     bd_rate = {"percent": -12.34, "budgets": budgets, "overlap": 0.5}
     results["comparison"]["prow"]["jpeg-scaled"]["psnr"]["bd_rate"] = bd_rate
-    assert tables.markdown(tables.bd_rows(results, "prow")).splitlines()[2].endswith("|  -12.3 % |")
+    assert markdown(tables.bd_rows(results, "prow")).splitlines()[2].endswith("|  -12.3 % |")

@@ -8,20 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import draw_picture, forget_models, psnr
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import prow
-from prow import base_codec, distortion, onnx_codec, rate, registry, tiling
-from prow.codec import Codec, to_image
-from prow.config import KIND_NAMES
+from prow import registry
+from prow.backends import base, numpy_ops, onnx_backend
+from prow.backends.onnx_backend import OnnxBackend, folder_name, graph_file, graph_names
+from prow.backends.torch_backend import load_backend
+from prow.coding.codec import Codec, Wanted
+from prow.coding.reconstruction import filter_octaves
+from prow.entropy.model import StreamSpec
 from prow.errors import ModelError
-from prow.geometry import Level, levels, passes
-from prow.onnx_codec import OnnxCodec, Tiling, double, folder_name, graph_folder, parts
-from prow.registry import Model
-from prow.tokens import PassTokens, Tokens
+from prow.format.config import KIND_NAMES
+from prow.format.geometry import levels, passes
+from prow.format.tokens import PassTokens, Tokens
+from prow.registry import ModelFile
 from prow.training import onnx_export
 
 SIZES = [(1, 1), (1, 40), (40, 1), (17, 23), (64, 48), (101, 75)]
@@ -33,26 +36,36 @@ def no_wish(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROW_BACKEND", raising=False)
 
 
-def draw_tokens(width: int, height: int, model: Model, empty: tuple[int, ...] = (), base: int | None = 40) -> Tokens:
+def on_torch(model: ModelFile) -> Codec:
+    return Codec(load_backend(model, "cpu"))
+
+
+def on_onnx(model: ModelFile) -> Codec:
+    return Codec(OnnxBackend(model))
+
+
+def draw_tokens(width: int, height: int, model: ModelFile, empty: tuple[int, ...] = ()) -> Tokens:
     """Tokens at random: a third of the tiles has none, the first one some, and none has any in the passes `empty`."""
     rng, config, drawn = np.random.default_rng(width), model.config, []
     ranks, ends = np.arange(config.coefficients), np.array([0, *np.cumsum(config.token_dims)])
-    for index, step in enumerate(passes(width, height, config)):
-        counts = rng.integers(0, config.tokens + 1, step.level.tiles) * (rng.random(step.level.tiles) < 0.66)
+    for index, pass_ in enumerate(passes(width, height, config)):
+        tiles = pass_.level.tiles
+        counts = rng.integers(0, config.tokens + 1, tiles) * (rng.random(tiles) < 0.66)
         counts[0] = max(counts[0], 1)
         counts *= index not in empty
-        values = rng.laplace(0, 20, (step.level.tiles, len(ranks))) / (1 + ranks) * (ranks < ends[counts][:, None])
+        values = rng.laplace(0, 20, (tiles, len(ranks))) / (1 + ranks) * (ranks < ends[counts][:, None])
         drawn.append(PassTokens(counts.astype(np.int16), values.round().astype(np.int16)))
-    return Tokens(width, height, config.model_id, base, tuple(drawn))
+    return Tokens(width, height, config.model_id, 40, tuple(drawn))
 
 
-def difference(model: Model, tokens: Tokens) -> float:
-    """The largest difference between the pictures of torch and ONNX Runtime, in grey levels; 1 if rounding hides it."""
-    wanted = Codec(model.network("cpu"), model.tables).decode(tokens)
-    got = model.onnx.decode(tokens)
+def difference(model: ModelFile, tokens: Tokens) -> float:
+    """The largest difference between the pictures of torch and ONNX Runtime, in grey levels."""
+    theirs, mine = on_torch(model), on_onnx(model)
+    wanted, got = theirs.decode(tokens), mine.decode(tokens)
     assert got.dtype == np.float32 and got.shape == (3, tokens.height, tokens.width)
-    assert onnx_codec.to_image(got).dtype == np.uint8
-    assert np.abs(onnx_codec.to_image(got).astype(int) - to_image(wanted)).max() <= 1
+    image = mine.backend.to_image(got)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - theirs.backend.to_image(wanted)).max() <= 1
     return float(np.abs(wanted.numpy() - got).max())
 
 
@@ -76,9 +89,9 @@ def test_passes_without_tokens(name: str, empty: tuple[int, ...]) -> None:
     model = registry.load(name)
     tokens = draw_tokens(150, 131, model, empty)
     start, middle, full, refine = KIND_NAMES
-    kinds = [KIND_NAMES[step.kind] for step in passes(150, 131, model.config)]
+    kinds = [KIND_NAMES[pass_.kind] for pass_ in passes(150, 131, model.config)]
     assert kinds == [start, middle, middle, middle, full, *[refine] * len(REFINING)]
-    assert {i for i, part in enumerate(tokens.passes) if not part.counts.any()} == set(empty)
+    assert {i for i, part in enumerate(tokens.passes) if not part.some} == set(empty)
     assert difference(model, tokens) < 0.01
     assert difference(model, dataclasses.replace(tokens, base=None)) < 0.01
 
@@ -98,9 +111,9 @@ def test_cut_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_few_tokens_in_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Levels that are not worth their filters are only made larger, by both."""
     tokens = prow.tokenize(draw_picture(500, 400), bytes=40, effort=1)
-    config = registry.load("prow-small").config
-    light, full = tokens.filter_depths(config)
-    assert 0 < light < full < len(levels(500, 400, config.tile))
+    model = registry.load("prow-small")
+    light, full = filter_octaves(tokens, StreamSpec(500, 400, model))
+    assert 0 < light < full < len(levels(500, 400, model.config.tile))
     pictures = []
     for name in ("torch", "onnx"):
         monkeypatch.setenv("PROW_BACKEND", name)
@@ -111,51 +124,28 @@ def test_few_tokens_in_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_strips_and_batches_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     model = registry.load("prow-small")
     tokens = draw_tokens(101, 75, model)
-    whole = model.onnx.decode(tokens)
-    monkeypatch.setattr(onnx_codec, "STRIP", 16 * 101)
-    monkeypatch.setattr(onnx_codec, "_ROWS", 7 * 101)
-    monkeypatch.setattr(base_codec, "TILES", 3)
-    np.testing.assert_allclose(model.onnx.decode(tokens), whole, rtol=0, atol=0.01)
+    codec = on_onnx(model)
+    whole = codec.decode(tokens)
+    monkeypatch.setattr(onnx_backend, "STRIP", 16 * 101)
+    monkeypatch.setattr(numpy_ops, "_PIXELS", 7 * 101)
+    monkeypatch.setattr(base, "TILES", 3)
+    np.testing.assert_allclose(codec.decode(tokens), whole, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_steps_between_networks_equal_those_of_torch(size: tuple[int, int]) -> None:
-    level = Level(*size, tile=8)
-    wanted, got = tiling.Tiling(level), Tiling(level)
-    rng = np.random.default_rng(0)
-    picture = rng.uniform(0, 255, (3, level.height, level.width)).astype(np.float32)
-    tiles = got.cut(picture, 0, len(level.rows))
-    assert np.array_equal(tiles, wanted.cut(torch.from_numpy(picture)[None]))
-    last = len(level.rows) - 1, len(level.rows)
-    assert np.array_equal(got.cut(picture, *last), wanted.cut(torch.from_numpy(picture)[None], *last))
-    assert np.array_equal(got.join(tiles), picture)
-    for back in (False, True):
-        lapped = got.lap(picture.copy(), back=back)
-        assert lapped.dtype == np.float32
-        np.testing.assert_allclose(lapped, wanted.lap(torch.from_numpy(picture)[None], back=back)[0], rtol=0, atol=1e-3)
-        assert np.allclose(lapped, picture, atol=1) == (level.tiles == 1)
-        np.testing.assert_allclose(got.lap(lapped, back=not back), picture, rtol=0, atol=1e-3)
-    share = rng.uniform(0, 1, level.tiles).astype(np.float32)
-    assert np.array_equal(got.spread(share)[None], wanted.spread(torch.from_numpy(share)))
-    for height, width in ((2 * level.height, 2 * level.width), (2 * level.height - 1, 2 * level.width - 1)):
-        ahead = rng.normal(0, 50, (3, 2 * level.height + 2, 2 * level.width + 2)).astype(np.float32)
-        for more in (None, ahead):
-            given = None if more is None else torch.from_numpy(more)[None]
-            larger = tiling.double(torch.from_numpy(picture)[None], given, width, height)
-            np.testing.assert_allclose(double(picture, more, height, width), larger[0], rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (31, 16), (101, 75)])
-def test_halving_and_distortion_equal_those_of_torch(size: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    target, other = rng.uniform(0, 255, (2, 3, *size)).astype(np.float32)
-    halved = tiling.halve(torch.from_numpy(target)[None])[0]
-    np.testing.assert_allclose(onnx_codec.halve(target), halved, rtol=0, atol=1e-4)
-    for picture in (target, other, 0.9 * target + 0.1 * other):
-        for full in (True, False):
-            tensors = torch.from_numpy(picture)[None], torch.from_numpy(target)[None]
-            wanted = float(distortion.log_distortion(*tensors, full=full))
-            assert onnx_codec.log_distortion(picture, target, full=full) == pytest.approx(wanted, abs=0.02)
+@pytest.mark.parametrize("empty", [(), (0, 2), tuple(range(2, 11))])
+def test_many_pictures_equal_each(empty: tuple[int, ...]) -> None:
+    """Pictures of one size go through the passes together, whatever their bases and their tokens."""
+    model = registry.load("prow-small")
+    codec, one = on_onnx(model), draw_tokens(61, 45, model)
+    parts = draw_tokens(61, 45, model, empty).passes
+    parts = tuple(dataclasses.replace(part, values=-part.values) for part in parts)
+    other = dataclasses.replace(one, base=30, passes=(*parts[:-1], one.passes[-1]))
+    third = dataclasses.replace(one, base=None)
+    assert len({codec.alike(tokens) for tokens in (one, other, third)}) == 1
+    together = codec.decode_many([one, other, third])
+    for got, tokens in zip(together, (one, other, third), strict=True):
+        np.testing.assert_allclose(got, codec.decode(tokens), rtol=0, atol=0.01)
+    assert np.abs(together[0] - together[1]).max() > 1 and np.abs(together[0] - together[2]).max() > 1
 
 
 # -- the same tokens ---------------------------------------------------------------------------------------------
@@ -167,15 +157,18 @@ def test_tokens_equal_those_of_torch(name: str, size: tuple[int, int]) -> None:
     """But for a coefficient now and then that is as near to one integer as to the next. Up to two refining passes: one
     such coefficient changes what all passes behind it have to mend, the more of it the finer they are."""
     model, pixels = registry.load(name), draw_picture(*size)
-    mine, other = model.onnx, Codec(model.network("cpu"), model.tables)
-    for got, wanted in zip(mine.targets(pixels), other.targets(pixels), strict=True):
+    mine, other = on_onnx(model), on_torch(model)
+    for got, wanted in zip(mine.backend.targets(pixels), other.backend.targets(pixels), strict=True):
+        assert got.dtype == np.float32
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-3)
-    count = passes(*size, model.config)[0].depth + 3
-    found, expected = (codec.encode(pixels, 36, targets=codec.targets(pixels, count)).tokens for codec in (mine, other))
+    count = passes(*size, model.config)[0].octaves + 3
+    found, expected = (
+        codec.encode_many(size, [Wanted(36, codec.backend.targets(pixels, count))])[0].tokens for codec in (mine, other)
+    )
     values = [(a.values != b.values).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
     counts = [(a.counts != b.counts).mean() for a, b in zip(found.passes, expected.passes, strict=True)]
     assert max(values) < 0.01 and np.mean(counts) < 0.02
-    assert all(part.counts.any() for part in found.passes[2:count]) or size == (1, 1)
+    assert all(part.some for part in found.passes[2:count]) or size == (1, 1)
     assert [part.values.dtype for part in found.passes] == [np.int16] * len(found.passes)
 
 
@@ -190,19 +183,11 @@ def test_files_as_good_as_those_of_torch(asked: dict[str, int], monkeypatch: pyt
     assert quality[0] == pytest.approx(quality[1], abs=0.1)
 
 
-def test_only_what_torch_alone_can_is_refused() -> None:
-    codec, pixels = registry.load("anchor").onnx, draw_picture(20, 20)
-    with pytest.raises(ValueError, match="allocation 'even' came, without torch there is 'slope' alone"):
-        codec.encode(pixels, 36, allocation="even")
-    with pytest.raises(TypeError, match="OnnxCodec came, wanted a codec in torch"):
-        rate.at_bytes(codec, [pixels], 60, 6)
-
-
 # -- weights and graphs ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+def trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelFile]:
     """prow-small with other weights, installed in place of the real one."""
     original = registry._files()["prow-small"]
     with safe_open(original, framework="pt") as file:
@@ -219,30 +204,35 @@ def trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
     forget_models()
 
 
-def test_weights_come_from_the_model_file(trained_again: Model) -> None:
+def test_weights_come_from_the_model_file(trained_again: ModelFile) -> None:
     tokens = draw_tokens(64, 48, trained_again)
     assert difference(trained_again, tokens) < 0.01
     real = Path(onnx_export.__file__).parents[1] / "weights" / "prow-small.safetensors"
-    before = registry.parse_model(real.read_bytes(), "prow-small").onnx.decode(tokens)
-    assert np.abs(before - trained_again.onnx.decode(tokens)).max() > 1
+    before = on_onnx(registry.parse_model(real.read_bytes(), "prow-small")).decode(tokens)
+    assert np.abs(before - on_onnx(trained_again).decode(tokens)).max() > 1
 
 
 def test_graphs_are_those_of_the_installed_models() -> None:
     """No graph is missing, none is left over, none holds weights."""
     configs = [registry.load(info.name).config for info in prow.models()]
-    wanted = {f"{folder_name(config)}/{part}.onnx" for config in configs for part in parts(config)}
+    wanted = {f"{folder_name(config)}/{name}.onnx" for config in configs for name in graph_names(config)}
+    wanted.add("vivid/vivid.onnx")
     graphs = Path(onnx_export.GRAPHS)
     assert {str(path.relative_to(graphs)) for path in graphs.rglob("*.onnx")} == wanted
     assert all((graphs / name).stat().st_size < 100_000 for name in wanted)
+    assert {graph_file(config, name) for config in configs for name in (*graph_names(config), "vivid")} == {
+        graphs / name for name in wanted
+    }
 
 
 def test_each_network_has_a_graph_of_its_own() -> None:
     """What chooses tokens and what inverts the transform has no weights, and there is nothing else without networks."""
     small, anchor = (registry.load(name) for name in ("prow-small", "anchor"))
     networks = ("decoder", "coarse_filter", "fine_filter", "light_filter")
-    assert parts(small.config) == ("encoder", "inverse", *networks) and parts(anchor.config) == ("encoder", "inverse")
-    weights = {part: set(small.weights(f"network.{part}.")) for part in parts(small.config)}
-    assert [part for part, names in weights.items() if not names] == ["encoder", "inverse"]
+    assert graph_names(small.config) == ("encoder", "inverse", *networks)
+    assert graph_names(anchor.config) == ("encoder", "inverse")
+    weights = {name: set(small.weights(f"network.{name}.")) for name in graph_names(small.config)}
+    assert [name for name, names in weights.items() if not names] == ["encoder", "inverse"]
     assert set.union(*weights.values()) == set(small.weights("network."))
     assert not anchor.weights("network.")
 
@@ -252,7 +242,8 @@ def test_folder_follows_the_shape_of_the_networks() -> None:
     schedule = {"usual_base": 30, "octave_step": 2, "refine_shifts": ()}
     assert folder_name(dataclasses.replace(config, description="better", **schedule)) == folder_name(config)
     changed = [{"fine_dilations": (1, 2, 1, 1)}, {"heads": 4}, {"decoder_depth": 1}, {"network": False}]
-    assert len({folder_name(dataclasses.replace(config, **fields)) for fields in [{}, *changed]}) == 5
+    grey = {"channels": 1, "token_dims": (16, 48, 192)}
+    assert len({folder_name(dataclasses.replace(config, **fields)) for fields in [{}, grey, *changed]}) == 6
 
 
 def test_weights_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,20 +253,21 @@ def test_weights_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "network.decoder.head.weight"
     for wrong in ({**weights, name: weights[name][1:]}, {k: v for k, v in weights.items() if k != name}):
         given = {"network.inverse.": {}, "network.decoder.": wrong}
-        monkeypatch.setattr(Model, "weights", lambda self, prefix, given=given: given[prefix])
+        monkeypatch.setattr(ModelFile, "weights", lambda self, prefix, given=given: given[prefix])
         with pytest.raises(ModelError, match="the weights of prow-small do not fit its graph decoder"):
-            OnnxCodec(model).decode(tokens)
+            on_onnx(model).decode(tokens)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_export_command(installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graphs that it writes are those of a model: here of one that needs other graphs than the installed ones."""
     model = registry.load("toy")
-    assert not graph_folder(model.config).is_dir()
-    onnx_export.export("toy", tmp_path)
+    assert not graph_file(model.config, "inverse").parent.is_dir()
+    onnx_export.export(model, tmp_path)
     written = (tmp_path / folder_name(model.config)).iterdir()
-    assert {path.name for path in written} == {f"{part}.onnx" for part in parts(model.config)}
-    monkeypatch.setattr(onnx_codec, "graph_folder", lambda config: tmp_path / folder_name(config))
+    assert {path.name for path in written} == {f"{name}.onnx" for name in graph_names(model.config)}
+    written_file = lambda config, name: tmp_path / folder_name(config) / f"{name}.onnx"  # noqa: E731
+    monkeypatch.setattr(onnx_backend, "graph_file", written_file)
     for size in ((61, 45), (1, 1)):
         assert difference(model, draw_tokens(*size, model)) < 0.01
 
@@ -284,7 +276,7 @@ def test_export_command(installed: None, tmp_path: Path, monkeypatch: pytest.Mon
 def test_threads(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     model = registry.load("anchor")
-    codec = OnnxCodec(model)
-    assert codec.decode(draw_tokens(20, 20, model)).shape == (3, 20, 20)
-    threads = codec._sessions["inverse"].get_session_options().intra_op_num_threads
+    backend = OnnxBackend(model)
+    assert Codec(backend).decode(draw_tokens(20, 20, model)).shape == (3, 20, 20)
+    threads = backend._sessions["inverse"].get_session_options().intra_op_num_threads
     assert threads == {"1": 1, "2,1": 2}.get(given, 0)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from prow.quantise import MAX_MAGNITUDE, Costs, choose_prefix, keep_prefix, quantise
+from prow.networks.quantise import MAX_MAGNITUDE, Costs, choose_prefix, prefix_mask, quantise
 
 
 def random_costs(generator: torch.Generator, width: int) -> Costs:
@@ -101,9 +101,10 @@ def test_a_tile_at_its_last_token_pays_no_stop_flag() -> None:
     assert choose_prefix(gains, ENDS, go, stop, 1.0, torch.tensor([1, 2])).tolist() == [1, 2]
 
 
-def test_keep_prefix() -> None:
-    values = torch.arange(1, 11).repeat(5, 1)
-    kept = keep_prefix(values, torch.arange(5), ENDS)
+def test_the_mask_of_a_prefix_keeps_its_tokens_and_no_more() -> None:
+    mask = prefix_mask(torch.arange(5), ENDS, 10)
+    assert mask.dtype == torch.bool
+    kept = torch.arange(1, 11).repeat(5, 1) * mask
     for count, row in enumerate(kept.tolist()):
         end = [0, 2, 5, 6, 10][count]
         assert row == [*range(1, end + 1), *itertools.repeat(0, 10 - end)]

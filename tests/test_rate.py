@@ -10,49 +10,68 @@ import torch
 from conftest import draw_picture, psnr, read, same
 
 import prow
-from prow import container, rate
-from prow.codec import Codec
-from prow.config import NEAR
-from prow.geometry import passes
+from prow.backends.torch_backend import TorchBackend
+from prow.coding.codec import Codec, Wanted
+from prow.format import container
+from prow.format.config import NEAR
+from prow.format.geometry import passes
+from prow.format.tokens import Tokens
+from prow.search import rate
+from prow.search.base_search import COARSEST, FINEST, Candidate, useful_passes
+from prow.search.effort import EFFORTS
+from prow.search.gradient_search import improved
 
 pytestmark = pytest.mark.usefixtures("installed")
 
 BUDGETS = (32, 33, 64, 257, 1000, 2000)
 
 
+def at_bytes(codec: Codec, pixels: np.ndarray, room: int, number: int) -> rate.Stream:
+    """The stream of one picture with effort 1 to 9."""
+    effort = EFFORTS[number]
+
+    def improve(pixels: np.ndarray, best: Candidate) -> tuple[bytes, Tokens]:
+        assert isinstance(codec.backend, TorchBackend)
+        return improved(codec.backend, pixels, best, effort.rounds)
+
+    return rate.at_bytes(codec, [pixels], room, effort, improve if effort.rounds else None)[0]
+
+
 def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor into filtering them. A picture of one colour says so little of these that there is room for more."""
     chosen, filtered, made = set(), set(), []
-    choose, finish, targets = Codec._choose_tokens, Codec._finish, Codec.targets
+    choose, loop_filter, targets = TorchBackend.choose, TorchBackend.loop_filter, TorchBackend.targets
     monkeypatch.setattr(
-        Codec, "_choose_tokens", lambda self, step, *a: (chosen.add(step.level.width), choose(self, step, *a))[1]
+        TorchBackend, "choose", lambda self, pass_, *a: (chosen.add(pass_.level.width), choose(self, pass_, *a))[1]
     )
     monkeypatch.setattr(
-        Codec, "_finish", lambda self, step, *a, **o: (filtered.add(step.level.width), finish(self, step, *a, **o))[1]
+        TorchBackend,
+        "loop_filter",
+        lambda self, pass_, *a, **o: (filtered.add(pass_.level.width), loop_filter(self, pass_, *a, **o))[1],
     )
-    monkeypatch.setattr(Codec, "targets", lambda self, *a: (made.append(targets(self, *a)), made[-1])[1])
+    monkeypatch.setattr(TorchBackend, "targets", lambda self, *a: (made.append(targets(self, *a)), made[-1])[1])
     pixels = draw_picture(640, 480)
-    done = rate.at_bytes(codec, [pixels], 60, 5)[0]
+    done = at_bytes(codec, pixels, 60, 5)
     assert len(done.content) == 60 and not done.exhausted
     assert max(chosen) <= max(part.shape[-1] for part in made[0]) == 160
-    assert torch.equal(made[0][-1], targets(codec, pixels)[len(made[0]) - 1])
+    assert torch.equal(made[0][-1], targets(codec.backend, pixels)[len(made[0]) - 1])
     filtered.clear()
     assert codec.decode(done.tokens).shape == (3, 480, 640)
     assert max(filtered) < 320
     made.clear()
     chosen.clear()
     monkeypatch.setattr(rate, "_SPARSE", 1.0)
-    done = rate.at_bytes(codec, [np.full((480, 640, 3), 77, np.uint8)], 60, 1)[0]
+    done = at_bytes(codec, np.full((480, 640, 3), 77, np.uint8), 60, 1)
     assert len(done.content) == 60 and not done.exhausted
-    assert [len(parts) for parts in made] == [3, len(passes(640, 480, codec.config))]
+    assert [len(parts) for parts in made] == [3, len(passes(640, 480, codec.model.config))]
     assert 20 < max(chosen) < 640
 
 
 # -- the search ---------------------------------------------------------------------------------------------------
 
 
-def base_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by the base step of every stream that is made."""
+def bases_tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the base of every stream that is made."""
     tried, encode_many = [], Codec.encode_many
     monkeypatch.setattr(
         Codec,
@@ -65,47 +84,48 @@ def base_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
-def test_efforts_try_more_and_more_base_steps(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_efforts_try_more_and_more_bases(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """First the usual one, which is all that the least effort looks at, and none twice."""
-    tried, numbers, usual = base_steps(monkeypatch), [], codec.config.usual_base
-    assert sorted(rate.EFFORTS) == list(range(1, 10))
-    for effort in rate.EFFORTS:
+    tried, numbers, usual = bases_tried(monkeypatch), [], codec.model.config.usual_base
+    assert sorted(EFFORTS) == list(range(1, 10))
+    for effort in EFFORTS:
         tried.clear()
-        done = rate.at_bytes(codec, [draw_picture(72, 56)], 200, min(effort, 5))[0]
+        done = at_bytes(codec, draw_picture(72, 56), 200, min(effort, 5))
         assert len(done.content) == 200 and not done.exhausted
         assert tried[0] == usual and len(set(tried)) == len(tried)
-        assert all(rate.FINEST <= base <= rate.COARSEST for base in tried)
+        assert all(FINEST <= base <= COARSEST for base in tried)
         assert done.tokens.base in tried
         numbers.append(len(tried))
     assert numbers == sorted(numbers) and numbers[0] == 1 < numbers[4]
 
 
-def test_a_stream_that_is_too_short_calls_for_finer_steps(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a picture that the usual base step tells in less than what there is room for."""
-    pixels, usual = draw_picture(9, 7), codec.config.usual_base
+def test_a_stream_that_is_too_short_calls_for_a_finer_base(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a picture that the usual base tells in less than what there is room for."""
+    pixels, usual = draw_picture(9, 7), codec.model.config.usual_base
     sizes = {base: len(codec.encode(pixels, base).content) for base in range(usual - 3, usual + 1)}
     assert sizes[usual] < sizes[usual - 1]
-    tried, room = base_steps(monkeypatch), sizes[usual] + 1
-    done = rate.at_bytes(codec, [pixels], room, 5)[0]
+    tried, room = bases_tried(monkeypatch), sizes[usual] + 1
+    done = at_bytes(codec, pixels, room, 5)
     assert len(done.content) == room and not done.exhausted
     assert tried[0] == usual and done.tokens.base is not None and done.tokens.base < usual
 
 
 def compared(codec: Codec, pixels: np.ndarray, room: int, effort: int) -> tuple[float, float]:
-    """How far a file is from the picture, and how far a cut of the stream of the usual base step is."""
+    """How far a file is from the picture, and how far a cut of the stream of the usual base is."""
     height, width = pixels.shape[:2]
-    done = rate.at_bytes(codec, [pixels], room, effort)[0]
+    done = at_bytes(codec, pixels, room, effort)
     assert len(done.content) == room
     assert same(read(codec, done.content, width, height), done.tokens)
-    usual = read(codec, codec.encode(pixels, codec.config.usual_base, room=room).content[:room], width, height)
-    last, targets = max(usual.depth(), done.tokens.depth()), codec.targets(pixels)
+    content = codec.encode(pixels, codec.model.config.usual_base, room=room).content
+    usual = read(codec, content[:room], width, height)
+    last, targets = max(useful_passes(usual), useful_passes(done.tokens)), codec.backend.targets(pixels)
     found, before = (codec.distortion(tokens, targets, last) for tokens in (done.tokens, usual))
     return found, before
 
 
 @pytest.mark.parametrize("room", [24, 60, 200, 900])
 @pytest.mark.parametrize("seed", [2, 3])
-def test_no_effort_is_worse_than_the_usual_base_step(room: int, seed: int, codec: Codec) -> None:
+def test_no_effort_is_worse_than_the_usual_base(room: int, seed: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=seed)
     pairs = [compared(codec, pixels, room, effort) for effort in (1, 2, 3, 5, 7)]
     assert all(found <= before + 1e-3 for found, before in pairs)
@@ -115,9 +135,9 @@ def test_no_effort_is_worse_than_the_usual_base_step(room: int, seed: int, codec
 @pytest.mark.parametrize("room", [100, 200])
 def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
     pixels = draw_picture(72, 56, seed=2)
-    found = [rate.at_bytes(codec, [pixels], room, effort)[0].tokens for effort in (1, 3, 5, 9)]
-    targets = codec.targets(pixels)
-    last = max(tokens.depth() for tokens in found)
+    found = [at_bytes(codec, pixels, room, effort).tokens for effort in (1, 3, 5, 9)]
+    targets = codec.backend.targets(pixels)
+    last = max(map(useful_passes, found))
     scores = [codec.distortion(tokens, targets, last) for tokens in found]
     assert scores == sorted(scores, reverse=True) and scores[-1] < scores[1]
 
@@ -127,11 +147,11 @@ def test_more_effort_is_never_worse(room: int, codec: Codec) -> None:
 
 @pytest.mark.parametrize("size", [(64, 48), (100, 75), (31, 9)])
 def test_with_the_least_effort_a_file_is_a_cut_of_the_master(size: tuple[int, int], codec: Codec) -> None:
-    """The stream of the usual base step with all passes, whatever the size of the cut."""
+    """The stream of the usual base with all passes, whatever the size of the cut."""
     pixels = draw_picture(*size)
-    master = codec.encode(pixels, codec.config.usual_base).content
+    master = codec.encode(pixels, codec.model.config.usual_base).content
     for room in np.unique(np.geomspace(4, len(master) - 1, 25).astype(int)).tolist():
-        done = rate.at_bytes(codec, [pixels], room, 1)[0]
+        done = at_bytes(codec, pixels, room, 1)
         assert done.content == master[:room]
         assert same(done.tokens, read(codec, master[:room], *size)) and not done.exhausted
     assert prow.encode(pixels, bytes=300, effort=1)[12:] == master[:288]
@@ -140,14 +160,15 @@ def test_with_the_least_effort_a_file_is_a_cut_of_the_master(size: tuple[int, in
 def test_a_cut_of_the_master_where_passes_end(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the passes that a room can fill have just so many bytes, the file goes on as the master does, too."""
     size = (64, 48)
-    pixels, plan = draw_picture(*size), passes(*size, codec.config)
-    master = codec.encode(pixels, codec.config.usual_base).content
-    for count in range(1, plan[0].depth + 1):
-        length = len(codec.encode(pixels, codec.config.usual_base, targets=codec.targets(pixels, count)).content)
+    pixels, plan = draw_picture(*size), passes(*size, codec.model.config)
+    master = codec.encode(pixels, codec.model.config.usual_base).content
+    for count in range(1, plan[0].octaves + 1):
+        first = Wanted(codec.model.config.usual_base, codec.backend.targets(pixels, count))
+        length = len(codec.encode_many(size, [first])[0].content)
         level = plan[count - 1].level
         for room in range(max(1, length - 10), length + 3):
             monkeypatch.setattr(rate, "_SPARSE", 8 * room / (2 * level.width * level.height))  # so that there are these
-            done = rate.at_bytes(codec, [pixels], room, 1)[0]
+            done = at_bytes(codec, pixels, room, 1)
             assert done.content == master[:room]
             assert same(done.tokens, read(codec, master[:room], *size))
 
@@ -212,8 +233,8 @@ def test_quality_is_monotone_in_size(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 23), (768, 512)])
 def test_quality_says_which_step_a_stream_ends_with(size: tuple[int, int], codec: Codec) -> None:
-    plan, usual = passes(*size, codec.config), codec.config.usual_base
-    coarsest = usual - plan[0].shift + 4 * plan[0].depth
+    plan, usual = passes(*size, codec.model.config), codec.model.config.usual_base
+    coarsest = usual - plan[0].shift + 4 * plan[0].octaves
     found = {}
     for wanted in range(rate.LARGEST, rate.SMALLEST + 1):
         base, count = rate._ending(plan, usual, wanted)
@@ -221,24 +242,23 @@ def test_quality_says_which_step_a_stream_ends_with(size: tuple[int, int], codec
         found[wanted] = base, count
         last = plan[count - 1]
         if wanted <= coarsest + NEAR:
-            assert base - last.shift + 4 * last.depth == wanted  # in units of full resolution
+            assert base - last.shift + 4 * last.octaves == wanted  # in units of full resolution
         else:
             assert (base, count) == (usual + NEAR, 1)  # the coarsest there is
     counts = [count for _, count in found.values()]
     assert counts == sorted(counts, reverse=True) and counts[0] == len(plan)
-    for step in plan:  # the usual base step, wherever that will do
-        index = usual - step.shift + 4 * step.depth
+    for pass_ in plan:  # the usual base, wherever that will do
+        index = usual - pass_.shift + 4 * pass_.octaves
         assert index not in found or found[index][0] == usual
 
 
-def test_quality_chooses_base_step_and_last_pass(codec: Codec) -> None:
-    pixels, plan = draw_picture(64, 48), passes(64, 48, codec.config)
+def test_quality_chooses_base_and_last_pass(codec: Codec) -> None:
+    pixels, plan = draw_picture(64, 48), passes(64, 48, codec.model.config)
     for quality, base, count in ((0, 35, 1), (25, 34, 2), (50, 32, 4), (62.5, 30, 5), (100, 32, 10)):
         wanted = round(rate.SMALLEST - (rate.SMALLEST - rate.LARGEST) * quality / 100)
         done = rate.at_quality(codec, [pixels], quality)[0]
         assert (base, count) == rate._ending(plan, 32, wanted) and done.tokens.base == base
-        sent = [bool(part.counts.any()) for part in done.tokens.passes]
-        assert sent == [True] * count + [False] * (10 - count)
+        assert done.tokens.coded == list(range(count)) and len(done.tokens.passes) == 10
         assert same(read(codec, done.content, 64, 48), done.tokens)
         with_rest = codec.encode(pixels, base).tokens
         assert same(
@@ -259,12 +279,12 @@ def test_a_pixel_exhausts_the_model(budget: int) -> None:
 
 def test_exhausted_says_so(codec: Codec) -> None:
     pixels = draw_picture(9, 7)
-    done = rate.at_bytes(codec, [pixels], 100_000, 5)[0]
+    done = at_bytes(codec, pixels, 100_000, 5)
     assert done.exhausted and len(done.content) < 100_000
     assert same(read(codec, done.content, 9, 7), done.tokens)
     assert not same(read(codec, done.content[:-1], 9, 7), done.tokens)  # not a byte too long
     room = len(done.content) - 3
-    cut = rate.at_bytes(codec, [pixels], room, 5)[0]
+    cut = at_bytes(codec, pixels, room, 5)
     assert not cut.exhausted and len(cut.content) == room
 
 

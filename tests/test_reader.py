@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prow import errors
-from prow.container import pack, parse
+from prow.format.container import pack, parse
 
 SPEC = Path(__file__).resolve().parents[1] / "format_spec"
 HOSTILE = json.loads((SPEC / "vectors" / "hostile.json").read_text())

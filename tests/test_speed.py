@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 
 import prow
-from benchmarks import speed, speed_runs, speed_sections, speed_tables
-from benchmarks.codecs import FORMATS
-from benchmarks.speed_runs import Job
+from benchmarks.codecs.classical import FORMATS
+from benchmarks.speed import jobs as speed_jobs
+from benchmarks.speed import sections, tables
+from benchmarks.speed.__main__ import main, parse_args
+from benchmarks.speed.jobs import Job
+from prow.backends import select
 
 OPTIONS = ("--model", "anchor", "--backends", "onnx", "--repeats", "2", "--threads", "1", "--sizes", "0.002,0.005")
 CODECS = ("prow", "webp", "avif")
@@ -28,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything at 96 x 64 px."""
     small_ones = {"WIDTH": 96, "HEIGHT": 64, "BUDGET": 200, "SIZES_BUDGET": 300, "EFFORTS": (1,)}
     for name, value in small_ones.items():
-        monkeypatch.setattr(speed_sections, name, value)
+        monkeypatch.setattr(sections, name, value)
 
 
 @pytest.fixture
@@ -56,14 +59,14 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
                 job.out.write_bytes(prow.truncate(job.source.read_bytes(), job.options["bytes"]))
         return [{**TAKEN, "seconds": [s * (1 + i) for s in TAKEN["seconds"]]} for i in range(len(jobs))]
 
-    monkeypatch.setattr(speed_sections, "cold", lambda *args: run(*args))
-    monkeypatch.setattr(speed_sections, "warm", lambda *args: run(*args))
+    monkeypatch.setattr(sections, "cold", lambda *args: run(*args))
+    monkeypatch.setattr(sections, "warm", lambda *args: run(*args))
     return asked
 
 
 def measured(picture: Path, out: Path, *more: str) -> dict[str, Any]:
     """Run the benchmark in this process; -> its results."""
-    assert speed.main(["--image", str(picture), "--out", str(out), *OPTIONS, *more]) == 0
+    assert main(["--image", str(picture), "--out", str(out), *OPTIONS, *more]) == 0
     return json.loads(out.read_text())
 
 
@@ -172,7 +175,7 @@ def test_classical_files_fit_or_are_the_smallest(picture: Path, tmp_path: Path, 
 
 def peak_mib_of(code: str) -> float:
     """-> what peak.py says of a Python process."""
-    command = [sys.executable, "-I", "-S", str(speed_runs.PEAK), sys.executable, "-I", "-S", "-c", code]
+    command = [sys.executable, "-I", "-S", str(speed_jobs.PEAK), sys.executable, "-I", "-S", "-c", code]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return json.loads(lines[-1])["peak_bytes"] / 2**20
 
@@ -189,12 +192,12 @@ def test_processes_see_their_threads_and_backend(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     found = {}
-    for backend, operation in (("onnx", "decode"), ("", "info"), ("triton", "decode"), ("triton", "encode")):
-        job = Job("prow", operation, backend, 2, Path("a"), Path("b"))
+    for name, operation in (("onnx", "decode"), ("", "info"), ("triton", "decode"), ("triton", "encode")):
+        job = Job("prow", operation, name, 2, Path("a"), Path("b"))
         environment = job.environment()
         assert environment["OMP_NUM_THREADS"] == "2" and environment["PATH"]
         assert "PYTHONDONTWRITEBYTECODE" not in environment
-        found[backend, operation] = environment["PROW_BACKEND"], environment["CUDA_VISIBLE_DEVICES"]
+        found[name, operation] = environment["PROW_BACKEND"], environment["CUDA_VISIBLE_DEVICES"]
     assert found == {
         ("onnx", "decode"): ("onnx", ""),
         ("", "info"): ("", ""),
@@ -223,15 +226,15 @@ def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         def again(self) -> dict[str, Any]:
             calls.append(self.name)
             if self.name == "webp":
-                raise speed_runs.JobError("full")
+                raise speed_jobs.JobError("full")
             return {"seconds": float(len(calls)), "cpu_seconds": 0.0, "gpu_bytes": 1 << 20}
 
         def end(self) -> dict[str, Any]:
             return {"peak_bytes": 3 << 20}
 
-    monkeypatch.setattr(speed_runs, "Process", Recorder)
+    monkeypatch.setattr(speed_jobs, "Process", Recorder)
     jobs = [Job(name, "encode", "", 1, Path("a"), Path("b")) for name in CODECS]
-    found = speed_runs.warm(jobs, 2)
+    found = speed_jobs.warm(jobs, 2)
     assert calls == [
         *("prow first", "prow", "webp first", "webp", "avif first", "avif", "prow", "avif"),
         *("avif left", "webp left", "prow left"),
@@ -243,25 +246,25 @@ def test_jobs_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_that_fails_says_why_and_the_others_go_on(picture: Path, tmp_path: Path) -> None:
     bad = Job("webp", "decode", "", 1, tmp_path / "none.webp", tmp_path / "a.png")
     good = Job("webp", "encode", "", 1, picture, tmp_path / "a.webp", {"quality": 0, "method": 6})
-    for run in (speed_runs.cold, speed_runs.warm):
+    for run in (speed_jobs.cold, speed_jobs.warm):
         failed, done = run([bad, good], 1)
         assert set(failed) == {"error"} and "No such file" in failed["error"] and "none.webp" in failed["error"]
         assert len(done["seconds"]) == 1
     assert not (tmp_path / "a.png").exists()
     killed = ["-c", "import os; os.kill(os.getpid(), 9)"]
-    for wait in (speed_runs.Process.end, speed_runs.Process.result):
+    for wait in (speed_jobs.Process.end, speed_jobs.Process.result):
         message = "ended with exit code -9 and said nothing"
-        with speed_runs.Process(bad, killed) as process, pytest.raises(speed_runs.JobError, match=message):
+        with speed_jobs.Process(bad, killed) as process, pytest.raises(speed_jobs.JobError, match=message):
             wait(process)
 
 
 def test_failures_are_named_and_the_rest_is_kept(
     picture: Path, tmp_path: Path, fake_runs: list[Job], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    run = speed_sections.warm
-    monkeypatch.setattr(speed_sections, "warm", lambda jobs, n: [{"error": "no memory"}, *run(jobs, n)[1:]])
+    run = sections.warm
+    monkeypatch.setattr(sections, "warm", lambda jobs, n: [{"error": "no memory"}, *run(jobs, n)[1:]])
     out = tmp_path / "a.json"
-    assert speed.main(["--image", str(picture), "--out", str(out), *OPTIONS, "--sections", "warm"]) == 1
+    assert main(["--image", str(picture), "--out", str(out), *OPTIONS, "--sections", "warm"]) == 1
     first, *others = json.loads(out.read_text())["sections"]["warm"]
     assert first["error"] == "no memory" and "median" not in first
     assert "median" in others[0] and all(row["codec"] != "prow" or "error" in row for row in others)
@@ -282,14 +285,14 @@ def test_aims_are_met_or_missed() -> None:
     ]
     large = [{**rows[0], "megapixels": m, "median": 12.0} for m in (6.0, 24.0)]
     results = {"backends": ["onnx", "torch"], "sections": {"commands": rows, "sizes": large}}
-    found = speed_tables.aims(results)
+    found = tables.aims(results)
     assert [(aim["words"], aim["measured"], aim["met"]) for aim in found] == [
         ("prow decode, new process", 0.9, True),
         ("prow info, new process", 0.3, False),
         ("decode 24 megapixels from 8 KB", 12.0, True),
         ("decode 24 megapixels from 8 KB", 1600.0, False),
     ]
-    assert speed_tables.aim_rows(found)[-1] == ["decode 24 megapixels from 8 KB", "1,600 MiB", "1,536 MiB", "missed"]
+    assert tables.aim_rows(found)[-1] == ["decode 24 megapixels from 8 KB", "1,600 MiB", "1,536 MiB", "missed"]
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
@@ -315,16 +318,16 @@ def test_aims_are_met_or_missed() -> None:
 def test_bad_options(options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        speed.main(["--model", "anchor", *options])
+        main(["--model", "anchor", *options])
     assert message in f"{stopped.value} {capsys.readouterr().err}"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gpu_is_not_made_up(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(speed.backend, "gpu_in_sight", lambda: False)
-    assert speed.parse_args(["--model", "anchor"]).backends == ["onnx", "torch"]
+    monkeypatch.setattr(select, "gpu_in_sight", lambda: False)
+    assert parse_args(["--model", "anchor"]).backends == ["onnx", "torch"]
     with pytest.raises(SystemExit):
-        speed.parse_args(["--backends", "onnx,triton"])
+        parse_args(["--backends", "onnx,triton"])
     assert "backend 'triton' cannot run here: there is no GPU or no triton" in capsys.readouterr().err
 
 
@@ -336,7 +339,7 @@ def test_a_stopped_run_leaves_nothing(
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setitem(speed_sections.SECTIONS, "budgets", stop)
+    monkeypatch.setitem(sections.SECTIONS, "budgets", stop)
     with pytest.raises(KeyboardInterrupt):
         measured(picture, tmp_path / "out" / "a.json", "--sections", "warm,budgets")
     assert fake_runs and list((tmp_path / "out").iterdir()) == list((tmp_path / "temporary").iterdir()) == []

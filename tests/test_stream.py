@@ -14,26 +14,32 @@ from safetensors.numpy import save
 from format_spec import passes as spec_passes
 from format_spec import tokens as independent
 from format_spec.make_vectors import describe, random_tokens
-from format_spec.model_file import Model, running_sums
+from format_spec.model_file import Model as IndependentModel
 from format_spec.model_file import parse_model as parse_independently
-from prow import stream
-from prow.config import CONFIGS, KIND_NAMES, STEPS
-from prow.geometry import Level, passes, split
-from prow.registry import load, parse_model
-from prow.stream import Classes, read, trim, write, written
-from prow.tables import (
+from format_spec.model_file import running_sums
+from prow.entropy import writer
+from prow.entropy.layout import Layout, Rounds
+from prow.entropy.model import Model, StreamSpec
+from prow.entropy.range_coder import Encoder
+from prow.entropy.reader import read
+from prow.entropy.tables import (
     AROUND,
-    INPUTS,
     MAX_MAGNITUDE,
     SYMBOLS,
     TILE_BINS,
     TOTAL,
     Tables,
     from_symbols,
+    input_count,
     raw_bit_counts,
     to_symbols,
 )
-from prow.tokens import Layout, PassTokens, Tokens, empty_tokens
+from prow.entropy.trim import trim
+from prow.entropy.writer import Classes, write, written
+from prow.format.config import CONFIGS, KIND_NAMES, STEPS
+from prow.format.geometry import Level, passes, split
+from prow.format.tokens import Tokens
+from prow.registry import load, parse_model
 
 TOY = CONFIGS["toy"]
 some = settings(deadline=None, max_examples=15)
@@ -69,7 +75,7 @@ def synthetic_tables() -> Tables:
     return Tables(
         bank=bank,
         classes=rng.integers(0, len(bank), (kinds, STEPS, k)).astype(np.uint8),
-        w1=weights(INPUTS, 5, spread=600),
+        w1=weights(input_count(TOY), 5, spread=600),
         b1=rng.integers(-(2**15), 2**15, 5).astype(np.int32),
         w2=weights(5, 5, spread=600),
         b2=rng.integers(-(2**19), 2**19, 5).astype(np.int32),
@@ -84,6 +90,7 @@ def synthetic_tables() -> Tables:
 
 
 TABLES = synthetic_tables()
+MODEL = Model(TOY, TABLES)
 NAMES = [field.name for field in dataclasses.fields(Tables)]
 MODEL_FILE = save({f"tables.{name}": getattr(TABLES, name) for name in NAMES}, metadata={"prow": TOY.to_json()})
 INDEPENDENT = parse_independently(MODEL_FILE)
@@ -97,8 +104,7 @@ def tokens(draw: st.DrawFn) -> Tokens:
         draw(st.integers(1, 40)),
         draw(st.integers(1, 40)),
         draw(st.integers(0, STEPS - 1)),
-        TOY,
-        TABLES,
+        MODEL,
         np.random.default_rng(seed),
         density=draw(st.sampled_from([0.0, 0.05, 1.0])),
         largest=draw(st.sampled_from([1, 10, MAX_MAGNITUDE])),
@@ -108,13 +114,13 @@ def tokens(draw: st.DrawFn) -> Tokens:
 
 
 def ours(data: bytes, like: Tokens) -> Tokens:
-    return read(data, like.width, like.height, like.model_id, TOY, TABLES)
+    return read(data, StreamSpec(like.width, like.height, MODEL))
 
 
-def theirs(data: bytes, width: int, height: int, model: Model = INDEPENDENT) -> dict:
+def theirs(data: bytes, width: int, height: int, model: IndependentModel = INDEPENDENT) -> dict:
     """What the independent reader finds, put as `describe` does."""
     found = independent.decode_stream(independent.RangeDecoder(data), width, height, model)
-    counts, values = ([step[key] for step in found["passes"]] for key in ("counts", "values"))
+    counts, values = ([row[key] for row in found["passes"]] for key in ("counts", "values"))
     return {"base": found["base"], "counts": counts, "values": values}
 
 
@@ -126,7 +132,7 @@ def flat(t: Tokens) -> tuple[np.ndarray, np.ndarray]:
 def small() -> Tokens:
     """A dozen tiles with a bit of everything."""
     rng = np.random.default_rng(11)
-    return random_tokens(13, 9, 30, TOY, TABLES, rng, density=0.3, largest=MAX_MAGNITUDE, mean_tokens=1, refine=True)
+    return random_tokens(13, 9, 30, MODEL, rng, density=0.3, largest=MAX_MAGNITUDE, mean_tokens=1, refine=True)
 
 
 # -- symbols and tables ----------------------------------------------------------------------------------------
@@ -170,9 +176,9 @@ def test_constriction_uses_exactly_the_frequencies(evenness: float) -> None:
         size = int(rng.choice([2, 3, 17, 63, 64, 255]))
         table = frequencies(rng, size, evenness)
         symbols = np.concatenate([rng.integers(0, size, 150), rng.choice(size, 350, p=table / TOTAL), np.arange(size)])
-        writer = stream._Coder(TABLES)
-        writer.choices(symbols, table)
-        data = writer.bytes()
+        encoder = Encoder(TABLES)
+        encoder.choices(symbols, table)
+        data = encoder.bytes()
         low, width, words = code(symbols.tolist(), [table] * len(symbols))
         length = 8 + 4 * words
         point = int.from_bytes(data[:length].ljust(length, b"\x00"), "big")
@@ -187,9 +193,9 @@ def test_constriction_uses_exactly_the_frequencies_of_a_bank() -> None:
         rng = np.random.default_rng(7)
         classes = rng.permutation(np.tile(np.arange(len(tables.bank)), 3))
         symbols = rng.integers(0, SYMBOLS, len(classes))
-        writer = stream._Coder(tables)
-        writer.symbols(symbols.astype(np.int32), classes)
-        decoder = independent.RangeDecoder(writer.bytes())
+        encoder = Encoder(tables)
+        encoder.symbols(symbols.astype(np.int32), classes)
+        decoder = independent.RangeDecoder(encoder.bytes())
         sums = [running_sums(row) for row in tables.bank.tolist()]
         assert [decoder.symbol(sums[c]) for c in classes] == symbols.tolist()
 
@@ -207,13 +213,15 @@ def test_split_is_balanced(length: int, tile: int) -> None:
 @settings(max_examples=40)
 @given(st.integers(1, 100), st.integers(1, 100))
 def test_passes_are_those_of_the_specification(width: int, height: int) -> None:
-    found = [(p.kind, p.level.width, p.level.height, p.shift) for p in passes(width, height, TOY)]
-    assert found == [(p.kind, p.width, p.height, p.shift) for p in spec_passes.passes(width, height, INDEPENDENT)]
-    for step in passes(width, height, TOY):
-        sizes = spec_passes.tile_sizes(step.level.width, step.level.height, TOY.tile)
-        assert [tuple(box[2:]) for box in step.level.boxes.tolist()] == sizes
-        covered = np.zeros((step.level.height, step.level.width), int)
-        for x, y, w, h in step.level.boxes:
+    found = [(p.kind, p.level.width, p.level.height, p.octaves, p.shift) for p in passes(width, height, TOY)]
+    assert found == [
+        (p.kind, p.width, p.height, p.octaves, p.shift) for p in spec_passes.passes(width, height, INDEPENDENT)
+    ]
+    for level in (pass_.level for pass_ in passes(width, height, TOY)):
+        sizes = spec_passes.tile_sizes(level.width, level.height, TOY.tile)
+        assert [tuple(box[2:]) for box in level.boxes.tolist()] == sizes
+        covered = np.zeros((level.height, level.width), int)
+        for x, y, w, h in level.boxes:
             covered[y : y + h, x : x + w] += 1
         assert (covered == 1).all()
 
@@ -227,6 +235,23 @@ def test_layout_of_small_tiles() -> None:
         furthest = np.flatnonzero(exists)[-1]
         start = layout.ends[last - 2] if last > 1 else 0
         assert start <= furthest < layout.ends[last - 1]
+    counts = np.array([2, 0])
+    for tile, (exists, sent) in enumerate(zip(layout.exists, layout.sent(counts), strict=True)):
+        ranks = sum(TOY.token_dims[: counts[tile]])
+        assert np.array_equal(sent[:ranks], exists[:ranks]) and not sent[ranks:].any()
+
+
+def test_rounds_of_a_pass() -> None:
+    """A round for each token, of the tiles that went on and may have it, and none when there are none left."""
+    layout = Layout(Level(11, 3, TOY.tile), TOY, TABLES.order[0])
+    layout.last = np.array([4, 2])
+    rounds = Rounds(layout)
+    assert [(token, rounds.tiles.tolist()) for token in rounds] == [(0, [0, 1]), (1, [0, 1]), (2, [0]), (3, [0])]
+    rounds, seen = Rounds(layout), []
+    for token in rounds:
+        flags = np.array([tile == 1 or token < 1 for tile in rounds.tiles])
+        seen.append((rounds.tiles.tolist(), rounds.go_on(flags).tolist()))
+    assert seen == [([0, 1], [0, 1]), ([0, 1], [1])]
 
 
 # -- round trips -----------------------------------------------------------------------------------------------
@@ -235,7 +260,7 @@ def test_layout_of_small_tiles() -> None:
 @some
 @given(tokens())
 def test_round_trip(sent: Tokens) -> None:
-    data = write(sent, TOY, TABLES)
+    data = write(sent, MODEL)
     assert describe(ours(data, sent)) == describe(sent)
     assert theirs(data, sent.width, sent.height) == describe(sent)
 
@@ -243,31 +268,33 @@ def test_round_trip(sent: Tokens) -> None:
 @some
 @given(tokens(), st.binary(max_size=20))
 def test_bytes_after_the_end_are_ignored(sent: Tokens, tail: bytes) -> None:
-    assert describe(ours(write(sent, TOY, TABLES) + tail, sent)) == describe(sent)
+    assert describe(ours(write(sent, MODEL) + tail, sent)) == describe(sent)
 
 
 @settings(deadline=None, max_examples=8)
 @given(tokens())
 def test_trim_leaves_no_byte_to_spare(sent: Tokens) -> None:
-    whole = write(sent, TOY, TABLES)
-    trimmed = trim(whole, sent, TOY, TABLES)
+    whole = write(sent, MODEL)
+    trimmed = trim(whole, sent, MODEL)
     assert describe(ours(trimmed, sent)) == theirs(trimmed, sent.width, sent.height) == describe(sent)
     for shorter in (trimmed[:-1], whole[: len(trimmed) - 1]):
         assert describe(ours(shorter, sent)) != describe(sent)
 
 
 def test_tokens_without_a_base_take_no_bytes() -> None:
-    plan = passes(20, 20, TOY)
-    nothing = Tokens(20, 20, TOY.model_id, None, tuple(empty_tokens(p.level, TOY) for p in plan))
-    assert write(nothing, TOY, TABLES) == b""
+    nothing = StreamSpec(20, 20, MODEL).empty(None)
+    assert nothing.base is None and (nothing.width, nothing.height, nothing.model_id) == (20, 20, TOY.model_id)
+    assert write(nothing, MODEL) == b""
+    with pytest.raises(ValueError, match="tokens without a base came, wanted 0 to 63"):
+        written(nothing, MODEL)
     assert describe(ours(b"", nothing)) == describe(nothing)
 
 
 @pytest.mark.parametrize("base", range(STEPS))
-def test_base_steps_near_the_usual_one_take_3_bits(base: int) -> None:
+def test_bases_near_the_usual_one_take_3_bits(base: int) -> None:
     """The others 9. All are read again."""
-    nothing = Tokens(20, 20, TOY.model_id, base, tuple(empty_tokens(p.level, TOY) for p in passes(20, 20, TOY)))
-    data = write(nothing, TOY, TABLES)
+    nothing = StreamSpec(20, 20, MODEL).empty(base)
+    data = write(nothing, MODEL)
     bits, near = int.from_bytes(data[:2].ljust(2, b"\0"), "big"), base - TOY.usual_base + 3
     if 0 <= near < 7:
         assert bits >> 13 == near
@@ -276,30 +303,31 @@ def test_base_steps_near_the_usual_one_take_3_bits(base: int) -> None:
     assert describe(ours(data, nothing)) == theirs(data, 20, 20) == describe(nothing)
 
 
-@pytest.mark.parametrize("left_out", [(), (0,), (1, 2), (2, 4, 5), range(1, 10), range(10)])
-def test_a_pass_is_likely_where_the_one_before_was_sent(
-    left_out: Sequence[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("skipped", [(), (0,), (1, 2), (2, 4, 5), range(1, 10), range(10)])
+def test_a_pass_is_likely_where_the_one_before_is_coded(
+    skipped: Sequence[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it is sent takes a fraction of a bit then, that it is not 6 bits; behind one that is not, a bit."""
+    """That it is coded takes a fraction of a bit then, that it is skipped 6 bits; behind a skipped one, a bit."""
     rng, plan, made = np.random.default_rng(3), passes(40, 30, TOY), []
-    tokens = random_tokens(40, 30, 32, TOY, TABLES, rng, mean_tokens=50, refine=True, left_out=left_out)
-    sent = [bool(part.counts.any()) for part in tokens.passes]
-    assert sent == [i not in left_out for i in range(len(plan))] and len(plan) == 10
+    tokens = random_tokens(40, 30, 32, MODEL, rng, mean_tokens=50, refine=True, skipped=skipped)
+    coded = [part.some for part in tokens.passes]
+    assert coded == [i not in skipped for i in range(len(plan))] and len(plan) == 10
+    assert tokens.coded == [i for i in range(len(plan)) if i not in skipped]
 
-    class Watched(stream._Coder):
+    class Watched(Encoder):
         def choices(self, choices: np.ndarray, frequencies: np.ndarray) -> None:
             made.append((choices.tolist(), frequencies[-1] / TOTAL))
             super().choices(choices, frequencies)
 
-    monkeypatch.setattr(stream, "_Coder", Watched)
-    writer, flags = stream.Writer(32, TOY, TABLES), []
-    for step, part in zip(plan, tokens.passes, strict=True):
+    monkeypatch.setattr(writer, "Encoder", Watched)
+    stream, flags = writer.Writer(32, MODEL), []
+    for pass_, part in zip(plan, tokens.passes, strict=True):
         flags.append(len(made))
-        writer.add(step, part)
-    odds = [63 / 64 if before else 1 / 2 for before in (True, *sent[:-1])]
-    assert [made[i] for i in flags] == [([flag], likely) for flag, likely in zip(sent, odds, strict=True)]
-    data = writer.bytes()
-    assert data == write(tokens, TOY, TABLES)
+        stream.add(pass_, part)
+    odds = [63 / 64 if before else 1 / 2 for before in (True, *coded[:-1])]
+    assert [made[i] for i in flags] == [([flag], likely) for flag, likely in zip(coded, odds, strict=True)]
+    data = stream.bytes()
+    assert data == write(tokens, MODEL)
     assert describe(ours(data, tokens)) == theirs(data, 40, 30) == describe(tokens)
 
 
@@ -324,7 +352,7 @@ def check_partial(part: Tokens, whole: Tokens) -> None:
 
 def test_every_prefix_reads_as_a_prefix() -> None:
     sent = small()
-    data = write(sent, TOY, TABLES)
+    data = write(sent, MODEL)
     wrong, before = None, np.zeros(len(flat(sent)[0]))
     for n in range(len(data) + 1):
         part = ours(data[:n], sent)
@@ -340,7 +368,7 @@ def test_every_prefix_reads_as_a_prefix() -> None:
 @some
 @given(tokens(), st.floats(0, 1))
 def test_any_prefix_reads_as_a_prefix(sent: Tokens, share: float) -> None:
-    data = write(sent, TOY, TABLES)
+    data = write(sent, MODEL)
     cut = data[: round(share * len(data))]
     check_partial(ours(cut, sent), sent)
     assert describe(ours(cut, sent)) == theirs(cut, sent.width, sent.height)
@@ -349,39 +377,39 @@ def test_any_prefix_reads_as_a_prefix(sent: Tokens, share: float) -> None:
 @some
 @given(tokens(), st.floats(0, 1), st.binary(max_size=20))
 def test_classes_of_the_writer_say_what_contexts_would(sent: Tokens, share: float, other: bytes) -> None:
-    writer = written(sent, TOY, TABLES)
-    data, classes = writer.bytes(), writer.classes()
+    stream = written(sent, MODEL)
+    data, classes = stream.bytes(), stream.classes()
+    spec = StreamSpec(sent.width, sent.height, MODEL)
     for cut in (data, data[: round(share * len(data))]):
-        found = read(cut, sent.width, sent.height, sent.model_id, TOY, TABLES, classes)
+        found = read(cut, spec, classes)
         assert describe(found) == describe(ours(cut, sent))
-    assert describe(ours(trim(data, sent, TOY, TABLES, classes), sent)) == describe(sent)
+    assert describe(ours(trim(data, sent, MODEL, classes), sent)) == describe(sent)
     for strange in (other, data[: len(data) // 2] + other):  # not the writer's: some tokens, and no error
-        assert read(strange, sent.width, sent.height, sent.model_id, TOY, TABLES, classes).width == sent.width
+        assert read(strange, spec, classes).width == sent.width
 
 
 def test_trim_finds_the_same_bytes_with_the_classes_of_the_writer() -> None:
     sent = small()
-    writer = written(sent, TOY, TABLES)
-    data, classes = writer.bytes(), writer.classes()
-    trimmed = trim(data, sent, TOY, TABLES)
-    assert trim(data, sent, TOY, TABLES, classes) == trimmed
+    stream = written(sent, MODEL)
+    data, classes = stream.bytes(), stream.classes()
+    trimmed = trim(data, sent, MODEL)
+    assert trim(data, sent, MODEL, classes) == trimmed
     wrong = Classes(np.zeros_like(classes.symbols), np.zeros_like(classes.flags))  # no help, but no harm either
-    assert describe(ours(trim(data, sent, TOY, TABLES, wrong), sent)) == describe(sent)
+    assert describe(ours(trim(data, sent, MODEL, wrong), sent)) == describe(sent)
 
 
 def test_missing_raw_bits_read_as_the_middle() -> None:
     """A 1 x 1 picture whose only integer, 20,000, arrives bit by bit: 2**14, octave's half, 13 raw bits."""
-    plan = passes(1, 1, TOY)
-    parts = [PassTokens(np.zeros(1, np.int16), np.zeros((1, TOY.coefficients), np.int16)) for _ in plan]
-    rank = int(np.flatnonzero(Layout(plan[0].level, TOY, TABLES.order[0]).exists[0])[0])
-    parts[0].values[0, rank] = 20_000
-    parts[0].counts[0] = 1 + int(np.searchsorted(np.cumsum(TOY.token_dims), rank, side="right"))
+    spec = StreamSpec(1, 1, MODEL)
+    rank = int(np.flatnonzero(MODEL.layout(spec.passes[0]).exists[0])[0])
+    count = 1 + int(np.searchsorted(np.cumsum(TOY.token_dims), rank, side="right"))
     symbol = 2**14  # 20,000 is 10 0111000100000 in binary: the lower half of its octave
     prefixes = {symbol + (20_000 - symbol >> 13 - n << 13 - n) + (1 << 13 - n >> 1) for n in range(1, 14)}
     middles = 0  # whether a cut falls right behind the symbol depends on the base before it
     for base in range(0, 64, 3):
-        sent = Tokens(1, 1, TOY.model_id, base, tuple(parts))
-        data = write(sent, TOY, TABLES)
+        sent = spec.empty(base)
+        sent.passes[0].values[0, rank], sent.passes[0].counts[0] = 20_000, count
+        data = write(sent, MODEL)
         read_so_far = [int(ours(data[:n], sent).passes[0].values[0, rank]) for n in range(len(data) + 1)]
         assert set(read_so_far) <= {0, symbol + 2**12} | prefixes
         assert read_so_far[-1] == 20_000
@@ -395,33 +423,33 @@ def test_missing_raw_bits_read_as_the_middle() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=60), st.integers(1, 30), st.integers(1, 30))
 def test_any_bytes_are_a_stream_and_both_readers_find_the_same(data: bytes, width: int, height: int) -> None:
-    found = read(data, width, height, TOY.model_id, TOY, TABLES)
+    found = read(data, StreamSpec(width, height, MODEL))
     assert describe(found) == theirs(data, width, height)
 
 
 def test_long_noise_in_both_readers() -> None:
     """Random bytes decode like any picture: long streams, shipped tables, and runs of 00 and ff."""
-    model = load("anchor")
-    independent_model = parse_independently(model.content)
+    anchor = load("anchor")
+    independent_model = parse_independently(anchor.content)
     rng = np.random.default_rng(3)
     noise = [rng.bytes(n) for n in (1, 7, 8, 9, 100, 600)]
     for data in [*noise, bytes(300), b"\xff" * 300, noise[-1] + b"\xff" * 40, b"\x80" + bytes(50)]:
-        found = read(data, 70, 45, 1, model.config, model.tables)
+        found = read(data, StreamSpec(70, 45, anchor))
         assert describe(found) == theirs(data, 70, 45, independent_model)
 
 
 @settings(deadline=None, max_examples=15)
 @given(tokens(), st.data())
 def test_damaged_streams_are_read_alike(sent: Tokens, data: st.DataObject) -> None:
-    content = bytearray(write(sent, TOY, TABLES))
+    content = bytearray(write(sent, MODEL))
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     assert describe(ours(bytes(content), sent)) == theirs(bytes(content), sent.width, sent.height)
 
 
 def test_both_readers_of_a_model_file_find_the_same() -> None:
-    model = parse_model(MODEL_FILE, "toy")
-    assert model.config == TOY and all(np.array_equal(getattr(model.tables, n), getattr(TABLES, n)) for n in NAMES)
+    found = parse_model(MODEL_FILE, "toy")
+    assert found.config == TOY and all(np.array_equal(getattr(found.tables, n), getattr(TABLES, n)) for n in NAMES)
     assert np.array_equal(np.diff(INDEPENDENT.bank), TABLES.bank)
     for name in set(NAMES) - {"bank"}:
-        found = np.array(getattr(INDEPENDENT, name))
-        assert np.array_equal(found.T if name in ("w1", "w2") else found, getattr(TABLES, name))
+        table = np.array(getattr(INDEPENDENT, name))
+        assert np.array_equal(table.T if name in ("w1", "w2") else table, getattr(TABLES, name))

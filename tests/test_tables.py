@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prow.config import CONFIGS, KIND_NAMES, STEPS
-from prow.errors import ModelError
-from prow.registry import Model, parse_model
-from prow.tables import (
+from prow.entropy.tables import (
     AROUND,
     DIRECT,
-    INPUTS,
     MAX_MAGNITUDE,
     SYMBOLS,
     TILE_BINS,
@@ -25,9 +21,13 @@ from prow.tables import (
     Tables,
     check_shapes,
     from_symbols,
+    input_count,
     raw_bit_counts,
     to_symbols,
 )
+from prow.errors import ModelError
+from prow.format.config import CONFIGS, KIND_NAMES, STEPS
+from prow.registry import ModelFile, parse_model
 
 EVERY = np.arange(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
 TOY = CONFIGS["toy"]
@@ -75,7 +75,7 @@ def uniform_tables() -> Tables:
     return Tables(
         bank=np.stack([row, row[::-1].copy()]),
         classes=np.zeros((kinds, STEPS, k), np.uint8),
-        w1=np.zeros((INPUTS, 2), np.int16),
+        w1=np.zeros((input_count(TOY), 2), np.int16),
         b1=np.zeros(2, np.int32),
         w2=np.zeros((2, 2), np.int16),
         b2=np.zeros(2, np.int32),
@@ -95,7 +95,7 @@ def with_value(array: np.ndarray, index: Any, value: int) -> np.ndarray:
     return changed
 
 
-def test_fitted_tables_are_sound(toy_model: Model) -> None:
+def test_fitted_tables_are_sound(toy_model: ModelFile) -> None:
     tables = toy_model.tables
     check_shapes(tables, toy_model.config)
     assert np.all(tables.bank.sum(1, dtype=np.int64) == TOTAL) and tables.bank.min() >= 1

@@ -14,7 +14,12 @@ import torch
 from PIL import Image
 from skimage import data as photos
 
-from benchmarks import codecs, metrics, ocr, rd, summary, task_tables, tasks, text_pictures, top1
+from benchmarks.codecs.codec import BEST_BY, Coded
+from benchmarks.codecs.families import FAMILIES, family_codecs
+from benchmarks.quality import metrics, summary
+from benchmarks.quality.records import upgraded
+from benchmarks.tasks import __main__ as tasks
+from benchmarks.tasks import ocr, tables, text_pictures, top1, trials
 
 CATS = (281, 282, 283, 284, 285)  # the classes of domestic cats
 
@@ -88,12 +93,12 @@ def test_words_count_in_their_line_only(monkeypatch: pytest.MonkeyPatch) -> None
     picture = np.asarray(text.draw())
     lines = dict(zip(text.boxes, text.lines, strict=True))
     monkeypatch.setattr(ocr, "read_line", lambda _, box: lines[box])
-    assert tasks.words_read(text.name, picture, picture) == (1, {"read": text.words, "words": text.words})
+    assert trials.words_read(text.name, picture, picture) == (1, {"read": text.words, "words": text.words})
     first = text.lines[0].split()
     monkeypatch.setattr(ocr, "read_line", lambda _, box: f"{first[0]} {first[1]}x" if box == text.boxes[0] else "")
-    assert tasks.words_read(text.name, picture, picture)[1]["read"] == 1
+    assert trials.words_read(text.name, picture, picture)[1]["read"] == 1
     monkeypatch.setattr(ocr, "read_line", lambda _, box: "".join(lines[box].split()))
-    assert tasks.words_read(text.name, picture, picture)[0] == 0
+    assert trials.words_read(text.name, picture, picture)[0] == 0
 
 
 def test_equal_letters_in_a_row_count_once_and_blanks_not_at_all() -> None:
@@ -113,14 +118,14 @@ def test_a_line_must_be_inside_its_picture() -> None:
 class Lossless:
     """A codec that keeps every pixel and counts the pictures it got."""
 
-    name, settings = "lossless", {"level": 9, "best_by": codecs.BEST_BY}
+    name, settings = "lossless", {"level": 9, "best_by": BEST_BY}
     calls = 0
 
-    def code(self, image: np.ndarray, budget: int) -> list[codecs.Coded]:
+    def code(self, image: np.ndarray, budget: int) -> list[Coded]:
         Lossless.calls += 1
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
-        return [codecs.Coded(file.getvalue(), image, {}, 0, 0)] if len(file.getvalue()) <= budget else []
+        return [Coded(file.getvalue(), image, {}, 0, 0)] if len(file.getvalue()) <= budget else []
 
 
 class Flat:
@@ -128,17 +133,17 @@ class Flat:
 
     name, settings = "prow", {"model": "flat"}
 
-    def code(self, image: np.ndarray, budget: int) -> list[codecs.Coded]:
-        return [codecs.Coded(bytes(g), np.full_like(image, g), {"grey": g}, 0, 0) for g in (10, 128, 250)]
+    def code(self, image: np.ndarray, budget: int) -> list[Coded]:
+        return [Coded(bytes(g), np.full_like(image, g), {"grey": g}, 0, 0) for g in (10, 128, 250)]
 
 
 @pytest.fixture
 def two_codecs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, kind in (("lossless", Lossless), ("prow", Flat)):
-        monkeypatch.setitem(codecs.FAMILIES, name, lambda kind=kind: [kind()])
-    rd.family_codecs.cache_clear()
+        monkeypatch.setitem(FAMILIES, name, lambda kind=kind: [kind()])
+    family_codecs.cache_clear()
     yield
-    rd.family_codecs.cache_clear()
+    family_codecs.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -198,24 +203,24 @@ def test_text_is_read_in_lossless_files_and_not_in_flat_ones(tmp_path: Path, cap
 
 @pytest.mark.usefixtures("two_codecs")
 def test_of_several_files_that_of_the_best_psnr_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = tasks.Task("brightness", (), {}, lambda name, original, picture: (float(picture.max()) / 255, {"of": name}))
-    monkeypatch.setitem(tasks.TASKS, "top1", task)
+    task = trials.Task("brightness", (), {}, lambda name, original, picture: (float(picture.max()) / 255, {"of": name}))
+    monkeypatch.setitem(trials.TASKS, "top1", task)
     image = np.full((4, 5, 3), 140, np.uint8)
-    trial = tasks.Trial(Flat(), "top1")
-    point = tasks.measure(trial, "a.png", image, 300)["top1"]
+    trial = trials.Trial(Flat(), "top1")
+    point = trials.measure(trial, "a.png", image, 300)["top1"]
     assert (point["grey"], point["bytes"], point["of"], point["value"]) == (128, 128, "a.png", round(128 / 255, 4))
     assert point["psnr"] == round(metrics.psnr(image, np.full_like(image, 128)), 4)
     with pytest.raises(AssertionError, match="prow gave 128 bytes for a budget of 100"):
-        tasks.measure(trial, "a.png", image, 100)
-    assert tasks.measure(tasks.Trial(Lossless(), "top1"), "a.png", image, 9) == {"budget": 9, "reached": False}
+        trials.measure(trial, "a.png", image, 100)
+    assert trials.measure(trials.Trial(Lossless(), "top1"), "a.png", image, 9) == {"budget": 9, "reached": False}
 
 
 def test_results_are_known_by_codec_and_task() -> None:
-    settings = {task: tasks.Trial(Lossless(), task).settings for task in tasks.TASKS}
+    settings = {task: trials.Trial(Lossless(), task).settings for task in trials.TASKS}
     assert settings["top1"]["codec"] == settings["words"]["codec"] == {"level": 9}
     assert settings["top1"]["chosen_by"] == "psnr" and settings["top1"] != settings["words"]
     record = {"codec": "lossless", "settings": settings["top1"], "image_sha256": "5e", "points": []}
-    assert rd.upgraded(record) is record  # records of this benchmark and of rd.py do not get into each other's way
+    assert upgraded(record) is record  # records of this benchmark and of rd.py do not get into each other's way
 
 
 def test_only_what_is_certain_is_called_a_loss() -> None:
@@ -229,14 +234,14 @@ def test_only_what_is_certain_is_called_a_loss() -> None:
             "words": {"title": "words", "corpus": {"images": 4}, "comparison": {"prow": {"webp-scaled": cells}}},
         },
     }
-    assert task_tables.losses(results, "words", "prow") == [
+    assert tables.losses(results, "words", "prow") == [
         "prow loses to webp, best downscale in words: 50.0 points at 256 B"
     ]
-    assert task_tables.difference_table(results, "words", "prow").splitlines()[2] == (
+    assert tables.difference_table(results, "words", "prow").splitlines()[2] == (
         "| than webp, best downscale        | -50.0 [-70.0, -25.0] | -10.0 [-20.0, 10.0] |       - |"
     )
     del cells["256"]
-    assert "loses to none in words" in task_tables.losses(results, "words", "prow")[0]
+    assert "loses to none in words" in tables.losses(results, "words", "prow")[0]
 
 
 def test_differences_are_image_by_image() -> None:

@@ -18,7 +18,9 @@ pytest.importorskip("blurhash")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from benchmarks import hashes, rd, thumbs  # noqa: E402
+from benchmarks import thumbs  # noqa: E402
+from benchmarks.codecs import hashes  # noqa: E402
+from benchmarks.codecs.families import family_codecs  # noqa: E402
 from prow.training.data import find_sources, list_sources  # noqa: E402
 
 
@@ -126,7 +128,7 @@ def test_without_mosaics_the_middles_of_pictures(tmp_path: Path) -> None:
 
 def test_benchmark_of_thumbs(tmp_path: Path, capsys) -> None:
     Image.fromarray(photos.coffee()).save(tmp_path / "photo.png")
-    rd.family_codecs.cache_clear()
+    family_codecs.cache_clear()
     codecs = "prow-bare,webp,thumbhash,blurhash"
     options = ["--codecs", codecs, "--budgets", "24,64,256", "--out", str(tmp_path / "out"), "--count", "3"]
     thumbs.main(["--data", str(tmp_path), *options])

@@ -1,4 +1,4 @@
-"""Anchor, tiles, networks and loop filter: a new network is the linear codec, and each part sees what it may see."""
+"""Transform, tiles, networks and loop filter: a new network is the linear codec, each part sees what it may see."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from conftest import Draw, awaken, zero_heads
 from torch import Tensor
 
-import prow.base_codec
-import prow.codec
-from prow.anchor import COLOUR, Anchor
-from prow.codec import Codec
-from prow.config import CONFIGS, FULL, MIDDLE, START
-from prow.geometry import Level, Pass
-from prow.lapping import lap_matrix, reach, windows
-from prow.tiling import Tiling, double, halve, pyramid
-from prow.tokenizer import LoopFilter, Tokenizer, condition, patchify, pixel_scale, step_tensor, unpatchify
-from prow.tokens import empty_tokens
+from prow.backends import base, torch_backend
+from prow.backends.torch_ops import cut, double, halve, join, lap, pyramid, spread
+from prow.coding.codec import Codec
+from prow.format.config import CONFIGS, FULL, MIDDLE, START, filter_reach
+from prow.format.geometry import Level, Pass
+from prow.format.lapping import lap_matrix, reach, windows
+from prow.format.tokens import empty_tokens
+from prow.networks.condition import condition, pixel_scale, step_tensor
+from prow.networks.loop_filter import LoopFilter
+from prow.networks.tokenizer import Tokenizer, patchify, unpatchify
+from prow.networks.transform import COLOUR, Anchor, colour_matrix
 from prow.training.loop import Cut, run_passes
 from prow.training.statistics import Statistics
 
@@ -36,6 +37,11 @@ def pixels(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255
 
 
+def sizes_of(level: Level) -> Tensor:
+    """Height and width of each tile."""
+    return torch.tensor([[height, width] for *_, width, height in level.boxes.tolist()])
+
+
 @pytest.fixture
 def network() -> Tokenizer:
     torch.manual_seed(0)
@@ -45,24 +51,24 @@ def network() -> Tokenizer:
 # -- anchor ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tile", [8, 16])
-def test_anchor_is_orthonormal_at_every_tile_size(tile: int) -> None:
+@pytest.mark.parametrize(("tile", "channels"), [(8, 3), (16, 3), (8, 1), (8, 4)])
+def test_anchor_is_orthonormal_at_every_tile_size(tile: int, channels: int) -> None:
     """1x1, 1xT and Tx1 included: as many coefficients as samples, the same energy, and all of it comes back."""
-    anchor = Anchor(tile)
+    anchor = Anchor(tile, channels)
     sizes = torch.cartesian_prod(torch.arange(1, tile + 1), torch.arange(1, tile + 1))  # height, width
     inside = (torch.arange(tile) < sizes[:, :1])[:, :, None] & (torch.arange(tile) < sizes[:, 1:])[:, None]
-    picture = randn(len(sizes), 3, tile, tile) * 50  # what lies outside of a tile must not matter
+    picture = randn(len(sizes), channels, tile, tile) * 50  # what lies outside of a tile must not matter
     coefficients = anchor(picture, sizes)
     inner = picture * inside[:, None]
     torch.testing.assert_close(coefficients.square().sum(1), inner.square().sum((1, 2, 3)), rtol=1e-4, atol=1e-2)
-    absent = ~inside[:, None].expand(-1, 3, -1, -1).flatten(1)
+    absent = ~inside[:, None].expand(-1, channels, -1, -1).flatten(1)
     assert torch.all(coefficients[absent] == 0)
     torch.testing.assert_close(anchor.inverse(coefficients, sizes), inner, rtol=0, atol=1e-3)
 
 
 def test_anchor_of_a_flat_tile_is_its_mean() -> None:
     sizes = torch.tensor([[8, 8], [1, 1], [3, 8]])
-    coefficients = Anchor(8)(torch.full((3, 3, 8, 8), 10.0), sizes)
+    coefficients = Anchor(8, 3)(torch.full((3, 3, 8, 8), 10.0), sizes)
     expected = 10 * 3**0.5 * torch.tensor([64.0, 1.0, 24.0]).sqrt()
     torch.testing.assert_close(coefficients[:, 0], expected, rtol=1e-5, atol=1e-4)
     assert float(coefficients[:, 1:].abs().max()) < 1e-3
@@ -70,6 +76,16 @@ def test_anchor_of_a_flat_tile_is_its_mean() -> None:
 
 def test_colour_transform_is_orthonormal() -> None:
     torch.testing.assert_close(COLOUR @ COLOUR.T, torch.eye(3), rtol=0, atol=1e-6)
+    assert torch.equal(colour_matrix(3), COLOUR)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_channels_beyond_three_stay_by_themselves(channels: int) -> None:
+    matrix, coloured = colour_matrix(channels), 3 if channels > 3 else 0
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(channels), rtol=0, atol=1e-6)
+    assert torch.equal(matrix[coloured:, coloured:], torch.eye(channels - coloured))
+    assert torch.equal(matrix[:coloured, :coloured], COLOUR[:coloured, :coloured])
+    assert not matrix[:coloured, coloured:].any() and not matrix[coloured:, :coloured].any()
 
 
 # -- tiles and levels --------------------------------------------------------------------------------------------
@@ -78,14 +94,12 @@ def test_colour_transform_is_orthonormal() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (8, 8), (17, 23), (64, 50)])
 def test_cut_and_join(size: tuple[int, int]) -> None:
     width, height = size
-    tiling = Tiling(Level(width, height, T))
+    level = Level(width, height, T)
     picture = pixels(2, 3, height, width)
-    tiles = tiling.cut(picture)
-    assert tiles.shape == (2 * tiling.level.tiles, 3, T, T)
-    assert torch.equal(tiling.join(tiles), picture)
-    for box, tile, (h, w) in zip(tiling.level.boxes, tiles, tiling.sizes.tolist(), strict=False):
-        x, y, *size_of_box = box.tolist()
-        assert size_of_box == [w, h]
+    tiles = cut(picture, level)
+    assert tiles.shape == (2 * level.tiles, 3, T, T)
+    assert torch.equal(join(tiles, level), picture)
+    for (x, y, w, h), tile in zip(level.boxes.tolist(), tiles, strict=False):
         assert torch.equal(tile[:, :h, :w], picture[0, :, y : y + h, x : x + w])
         assert torch.equal(tile[:, h - 1 :, :w], tile[:, h - 1 : h, :w].expand(-1, T - h + 1, -1))  # replicated
         assert torch.equal(tile[:, :, w - 1 :], tile[:, :, w - 1 : w].expand(-1, -1, T - w + 1))
@@ -97,23 +111,23 @@ TO_LAP = [(8, 8), (9, 8), (8, 17), (17, 23), (64, 50), (40, 1), (1, 40), (16, 16
 @pytest.mark.parametrize("size", TO_LAP)
 def test_lapping_is_orthonormal_and_comes_back(size: tuple[int, int]) -> None:
     width, height = size
-    tiling = Tiling(Level(width, height, T))
+    level = Level(width, height, T)
     picture, other = (pixels(2, 3, height, width, seed=seed) for seed in (0, 1))
     kept = picture.clone()
-    lapped = tiling.lap(picture)
+    lapped = lap(picture, level)
     assert torch.equal(picture, kept) and lapped.shape == picture.shape
     torch.testing.assert_close(lapped.square().sum((1, 2, 3)), picture.square().sum((1, 2, 3)), rtol=1e-5, atol=0)
-    torch.testing.assert_close((lapped * tiling.lap(other)).sum(), (picture * other).sum(), rtol=1e-5, atol=0)
-    torch.testing.assert_close(tiling.lap(lapped, back=True), picture, rtol=0, atol=1e-3)
-    torch.testing.assert_close(tiling.lap(tiling.lap(picture, back=True)), picture, rtol=0, atol=1e-3)
-    assert torch.allclose(lapped, picture, atol=1) == (tiling.level.tiles == 1)
+    torch.testing.assert_close((lapped * lap(other, level)).sum(), (picture * other).sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(lap(lapped, level, back=True), picture, rtol=0, atol=1e-3)
+    torch.testing.assert_close(lap(lap(picture, level, back=True), level), picture, rtol=0, atol=1e-3)
+    assert torch.allclose(lapped, picture, atol=1) == (level.tiles == 1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (5, 7), (8, 1)])
 def test_a_single_tile_is_not_lapped(size: tuple[int, int]) -> None:
     picture = pixels(1, 3, size[1], size[0])
     for back in (False, True):
-        assert torch.equal(Tiling(Level(*size, T)).lap(picture, back=back), picture)
+        assert torch.equal(lap(picture, Level(*size, T), back=back), picture)
 
 
 @pytest.mark.parametrize("lengths", [[8], [8, 8, 8], [7, 7, 6], [5, 4], [16] * 3 + [15] * 2, [1, 1]])
@@ -141,20 +155,20 @@ def test_a_flat_picture_stays_flat(size: tuple[int, int]) -> None:
     """So its tiles have but one coefficient a channel, as they had without lapping."""
     width, height = size
     level = Level(width, height, T)
-    tiling, flat = Tiling(level), torch.tensor([200.0, 30, 90])[None, :, None, None].expand(1, -1, height, width)
-    torch.testing.assert_close(tiling.lap(flat), flat, rtol=0, atol=1e-3)
-    coefficients = Anchor(T)(tiling.cut(tiling.lap(flat)), tiling.sizes).view(-1, 3, T * T)
+    flat = torch.tensor([200.0, 30, 90])[None, :, None, None].expand(1, -1, height, width)
+    torch.testing.assert_close(lap(flat, level), flat, rtol=0, atol=1e-3)
+    coefficients = Anchor(T, 3)(cut(lap(flat, level), level), sizes_of(level)).view(-1, 3, T * T)
     assert float(coefficients[..., 1:].abs().max()) < 0.01 < float(coefficients[..., 0].abs().min())
 
 
 def coarsely(picture: Tensor, level: Level, kept: int, *, lapped: bool) -> Tensor:
     """The picture by the lowest frequencies of each tile alone, kept x kept of them a channel."""
-    tiling, anchor = Tiling(level), Anchor(T)
-    coefficients = anchor(tiling.cut(tiling.lap(picture) if lapped else picture), tiling.sizes)
+    anchor, sizes = Anchor(T, 3), sizes_of(level)
+    coefficients = anchor(cut(lap(picture, level) if lapped else picture, level), sizes)
     low = torch.zeros(3, T, T)
     low[:, :kept, :kept] = 1
-    joined = tiling.join(anchor.inverse(coefficients * low.flatten(), tiling.sizes))
-    return tiling.lap(joined, back=True) if lapped else joined
+    joined = join(anchor.inverse(coefficients * low.flatten(), sizes), level)
+    return lap(joined, level, back=True) if lapped else joined
 
 
 @pytest.mark.parametrize("size", [(64, 48), (61, 45)])
@@ -175,21 +189,22 @@ def test_no_border_shows_where_tiles_are_lapped(size: tuple[int, int]) -> None:
 
 
 def test_cut_takes_whole_rows_of_tiles() -> None:
-    tiling, picture = Tiling(Level(20, 30, T)), pixels(1, 3, 30, 20)
-    every = tiling.cut(picture)
-    assert torch.equal(torch.cat([tiling.cut(picture, 0, 1), tiling.cut(picture, 1, 4)]), every)
+    level, picture = Level(20, 30, T), pixels(1, 3, 30, 20)
+    every = cut(picture, level)
+    assert torch.equal(torch.cat([cut(picture, level, 0, 1), cut(picture, level, 1, 4)]), every)
+    assert torch.equal(torch.cat([cut(picture, level, 0, 2), cut(picture, level, 2)]), every)
 
 
 def test_spread_gives_each_tile_its_number_and_its_edges() -> None:
-    tiling = Tiling(Level(20, 9, T))
-    spread = tiling.spread(torch.arange(12.0))
-    assert spread.shape == (2, 3, 9, 20)
-    for number, (x, y, w, h) in enumerate(tiling.level.boxes.tolist()):
-        share, across, down = spread[:, :, y : y + h, x : x + w].unbind(1)
+    level = Level(20, 9, T)
+    coverage = spread(torch.arange(12.0), level)
+    assert coverage.shape == (2, 3, 9, 20)
+    for number, (x, y, w, h) in enumerate(level.boxes.tolist()):
+        share, across, down = coverage[:, :, y : y + h, x : x + w].unbind(1)
         assert torch.all(share == torch.tensor([number, number + 6.0])[:, None, None])
         assert torch.all(across == torch.tensor([1.0, *[0] * (w - 2), -1]))
         assert torch.all(down == torch.tensor([1.0, *[0] * (h - 2), -1])[:, None])
-    assert torch.all(Tiling(Level(1, 1, T)).spread(torch.zeros(1)) == 0)  # a single pixel is both ends
+    assert torch.all(spread(torch.zeros(1), Level(1, 1, T)) == 0)  # a single pixel is both ends
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (6, 4), (17, 23)])
@@ -198,9 +213,10 @@ def test_halve_and_double_sizes(size: tuple[int, int]) -> None:
     picture = pixels(1, 3, height, width)
     small = halve(picture)
     assert small.shape == (1, 3, -(-height // 2), -(-width // 2))
-    assert double(small, None, width, height).shape == picture.shape
+    level = Level(width, height, T)
+    assert double(small, None, level).shape == picture.shape
     ahead = torch.full((1, 3, 2 * small.shape[2], 2 * small.shape[3]), 7.0)
-    plain, more = double(small.clamp(8, 200), None, width, height), double(small.clamp(8, 200), ahead, width, height)
+    plain, more = (double(small.clamp(8, 200), added, level) for added in (None, ahead))
     torch.testing.assert_close(more, (plain + 7).clamp(max=255), rtol=0, atol=1e-4)
     # an odd side repeats its last row or column, so the last mean is over real pixels alone
     corner = picture[..., height - 1 - (height + 1) % 2 :, width - 1 - (width + 1) % 2 :].mean((2, 3))
@@ -212,7 +228,7 @@ def test_halve_and_double_are_aligned() -> None:
     ramp = (torch.arange(32.0)[:, None] * 3 + torch.arange(40.0)).expand(1, 3, 32, 40)
     small = halve(ramp)
     torch.testing.assert_close(small[0, 0, 2, 5], ramp[0, 0, 4:6, 10:12].mean())
-    back = double(small, None, 40, 32)
+    back = double(small, None, Level(40, 32, T))
     inner = (..., slice(3, -3), slice(3, -3))
     torch.testing.assert_close(halve(back)[inner], small[inner], rtol=0, atol=1e-3)
     assert float((back - ramp)[..., 6:-6, 6:-6].abs().max()) < 0.4  # a shift by half a pixel would be 2.0
@@ -235,7 +251,7 @@ def test_patches_come_back() -> None:
 
 @pytest.fixture
 def tiles() -> dict[str, Tensor]:
-    """Six tiles of several sizes, their contexts, steps, order and received integers."""
+    """Six tiles of several sizes, their predictions, steps, order and received integers."""
     sizes = torch.tensor([[8, 8], [8, 5], [1, 1], [5, 8], [1, 8], [7, 6]])
     index = torch.arange(K)
     exists = (index % 64 // 8 < sizes[:, :1]) & (index % 8 < sizes[:, 1:])
@@ -245,27 +261,27 @@ def tiles() -> dict[str, Tensor]:
     ends = torch.tensor(TOY.token_dims).cumsum(0)
     values *= index < torch.cat([torch.zeros(1, dtype=torch.long), ends])[counts][:, None]
     step = step_tensor(torch.tensor([12, 20, 28, 36, 44, 52]))
-    context = pixels(6, 3, T, T, seed=3)
-    tile = (context + randn(6, 3, T, T) * 20).clamp(0, 255)
-    given = {"tile": tile, "context": context, "sizes": sizes, "step": step}
+    prediction = pixels(6, 3, T, T, seed=3)
+    tile = (prediction + randn(6, 3, T, T) * 20).clamp(0, 255)
+    given = {"tile": tile, "prediction": prediction, "sizes": sizes, "step": step}
     return {**given, "order": order, "values": values, "counts": counts}
 
 
 def painted(network: Tokenizer, given: dict[str, Tensor], kind: int) -> Tensor:
-    """What the received integers and the decoder make of the context."""
-    anchored = given["context"] + network.restore(given["values"], given["sizes"], given["step"], given["order"])
+    """What the received integers and the decoder make of the prediction."""
+    anchored = given["prediction"] + network.restore(given["values"], given["sizes"], given["step"], given["order"])
     if not network.config.network:
         return anchored
     received = given["values"], given["counts"]
-    return anchored + network.correct(*received, anchored, given["context"], given["step"], kind, given["order"])
+    return anchored + network.correct(*received, anchored, given["prediction"], given["step"], kind, given["order"])
 
 
 def run(network: Tokenizer, given: dict[str, Tensor], kind: int) -> list[Tensor]:
-    """What decoder and loop filter make of the tiles, and the next level's context by them."""
+    """What decoder and loop filter make of the tiles, and the prediction of the next level by them."""
     picture = painted(network, given, kind)
     share = (given["counts"] / N)[:, None, None, None].expand(-1, 3, T, T)
-    finished, ahead = network.finish(picture, given["context"], share, given["step"], kind)
-    return [picture, finished, double(finished, ahead, 2 * T, 2 * T)]
+    finished, ahead = network.finish(picture, given["prediction"], share, given["step"], kind)
+    return [picture, finished, double(finished, ahead, Level(2 * T, 2 * T, T))]
 
 
 @pytest.mark.parametrize("kind", [START, FULL])
@@ -281,7 +297,7 @@ def test_a_new_network_is_the_linear_codec(kind: int, tiles: dict[str, Tensor]) 
 
 def test_restoring_is_the_inverse_of_analysing(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
     """Whatever the network, the size of the tile, the step and the order: without rounding nothing is lost."""
-    residual, rest = tiles["tile"] - tiles["context"], (tiles["sizes"], tiles["step"], tiles["order"])
+    residual, rest = tiles["tile"] - tiles["prediction"], (tiles["sizes"], tiles["step"], tiles["order"])
     ratios = network.analyse(residual, *rest)
     assert ratios.shape == (6, K)
     for got, wanted, (h, w) in zip(network.restore(ratios, *rest), residual, tiles["sizes"].tolist(), strict=True):
@@ -293,7 +309,7 @@ def test_restoring_is_the_inverse_of_analysing(network: Tokenizer, tiles: dict[s
 
 def test_the_order_says_which_coefficient_an_integer_is_of(network: Tokenizer, tiles: dict[str, Tensor]) -> None:
     sizes, step, order = tiles["sizes"], tiles["step"], tiles["order"]
-    residual = tiles["tile"] - tiles["context"]
+    residual = tiles["tile"] - tiles["prediction"]
     straight, rolled = (network.analyse(residual, sizes, step, o) for o in (torch.arange(K), order))
     assert torch.equal(straight[:, order], rolled) and not torch.equal(straight, rolled)
     torch.testing.assert_close(straight * step[:, None], network.anchor(residual, sizes))
@@ -314,7 +330,7 @@ def test_every_part_of_an_awake_network_has_an_effect(kind: int, network: Tokeni
 def decode(network: Tokenizer, given: dict[str, Tensor], values: Tensor) -> Tensor:
     """The decoder's correction [6, 3, T, T], with nothing but `values` changed."""
     scale, cond = pixel_scale(given["step"]), condition(given["step"], FULL)
-    return network.decoder(values, given["counts"], given["tile"], given["context"], cond, scale, given["order"])
+    return network.decoder(values, given["counts"], given["tile"], given["prediction"], cond, scale, given["order"])
 
 
 @torch.no_grad()
@@ -348,8 +364,8 @@ def backward_everywhere(network: Tokenizer, images: Tensor) -> None:
     """Gradients of all that is trained: by a batch with all tokens, and by one that is cut in its first pass, so that
     the light filter runs alone behind it."""
     network.train()
-    for cut in (None, Cut(0, torch.ones(len(images)))):
-        for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08, cut=cut):
+    for ending in (None, Cut(0, torch.ones(len(images)))):
+        for result in run_passes(network, images, torch.tensor([20]), Statistics(TOY, "cpu"), 0.08, cut=ending):
             result.loss.backward()
 
 
@@ -371,28 +387,28 @@ def test_gradients_of_a_new_network_reach_its_zero_heads(draw: Draw) -> None:
 # -- loop filter -------------------------------------------------------------------------------------------------
 
 
-def filtered(network: LoopFilter, picture: Tensor, context: Tensor) -> Tensor:
-    return filtered_both(network, picture, context)[0]
+def filtered(network: LoopFilter, picture: Tensor, prediction: Tensor) -> Tensor:
+    return filtered_both(network, picture, prediction)[0]
 
 
-def filtered_both(network: LoopFilter, picture: Tensor, context: Tensor) -> tuple[Tensor, Tensor | None]:
+def filtered_both(network: LoopFilter, picture: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
     step = step_tensor(torch.tensor([30]))
     share = torch.full_like(picture, 0.5)
     with torch.no_grad():
-        return network(picture, context, share, pixel_scale(step), condition(step, FULL))
+        return network(picture, prediction, share, pixel_scale(step), condition(step, FULL))
 
 
 @pytest.mark.parametrize("axis", [2, 3])
-@pytest.mark.parametrize("name", ["picture", "context"])
+@pytest.mark.parametrize("name", ["picture", "prediction"])
 def test_reach_of_the_filter(network: Tokenizer, axis: int, name: str) -> None:
     """What is further than `reach` from a block of even position and size changes nothing in it; what is nearer does.
 
     (The filter works on cells of 2 x 2 px, so of a single pixel this holds up to the border of its cell.)
     """
-    reach, start, size = network.coarse_filter.reach, 40, 8
-    given = {"picture": pixels(1, 3, 90, 90, seed=1), "context": pixels(1, 3, 90, 90, seed=2)}
+    reach, start, size = filter_reach(TOY.coarse_dilations), 40, 8
+    given = {"picture": pixels(1, 3, 90, 90, seed=1), "prediction": pixels(1, 3, 90, 90, seed=2)}
     block = filtered(network.coarse_filter, **given).narrow(axis, start, size)
-    assert reach % 2 == 0 and reach < start
+    assert reach % 2 == 0 and reach < start and reach <= TOY.reach
 
     def moved(first: int) -> float:
         """What a change of one row or column does to the block."""
@@ -415,10 +431,10 @@ def test_strips_equal_the_whole(
     counts = rng.integers(0, TOY.tokens + 1, level.tiles).astype(np.int16)
     parts = [dataclasses.replace(empty_tokens(level, TOY), counts=counts)]
     given = [pixels(1, 3, height, width, seed=s) for s in (1, 2)]
-    step = Pass(kind, level, 0, 0)
-    whole, ahead = codec._finish(step, [28], *given, parts, light=light)
-    monkeypatch.setattr(prow.codec, "STRIP", 16 * width)
-    strips, strips_ahead = codec._finish(step, [28], *given, parts, light=light)
+    pass_ = Pass(kind, level, 0, 0)
+    whole, ahead = codec.backend.loop_filter(pass_, [28], parts, *given, light=light)
+    monkeypatch.setattr(torch_backend, "STRIP", 16 * width)
+    strips, strips_ahead = codec.backend.loop_filter(pass_, [28], parts, *given, light=light)
     assert strips.shape == (1, 3, height, width)
     torch.testing.assert_close(strips, whole, rtol=0, atol=1e-3)
     assert float((whole - given[0]).abs().max()) > 0.1  # the filter does something
@@ -434,7 +450,7 @@ def test_strips_equal_the_whole(
 def test_batches_of_tiles_equal_the_whole(codec: Codec, draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = codec.encode(draw(60, 44), 24).tokens
     whole = codec.decode(tokens)
-    monkeypatch.setattr(prow.base_codec, "TILES", 3)
+    monkeypatch.setattr(base, "TILES", 3)
     batches = codec.encode(draw(60, 44), 24).tokens
     torch.testing.assert_close(codec.decode(batches), whole, rtol=0, atol=1e-2)
 
@@ -445,12 +461,12 @@ def test_filter_takes_any_size(network: Tokenizer) -> None:
         picture = pixels(1, 3, height, width)
         out, ahead = filtered_both(network.coarse_filter, picture, picture * 0.9)
         assert out.shape == picture.shape and ahead is not None
-        assert double(out, ahead, 2 * width, 2 * height).shape == (1, 3, 2 * height, 2 * width)
+        assert double(out, ahead, Level(2 * width, 2 * height, T)).shape == (1, 3, 2 * height, 2 * width)
 
 
 def test_the_filter_cannot_fall_asleep() -> None:
     """However far below zero its inner layers drift, its last layer still sees the picture and learns."""
-    loop_filter = LoopFilter(8, (1, 2), ahead=True)
+    loop_filter = LoopFilter(3, 8, (1, 2), ahead=True)
     for layer in loop_filter.layers:
         assert isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
         torch.nn.init.constant_(layer.bias, -50.0)

@@ -21,14 +21,14 @@ from PIL import Image
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save_file
 
-from prow.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
-from prow.geometry import Level, levels, passes
+from prow.entropy.tables import check_shapes
+from prow.format.config import CONFIGS, FULL, MIDDLE, REFINE, START, step_size
+from prow.format.geometry import Level, levels, passes
 from prow.registry import parse_model
-from prow.tables import check_shapes
-from prow.tiling import Tiling
 from prow.training import __main__ as command
 from prow.training import evaluate
 from prow.training.data import Batches, crop_photo, find_sources
+from prow.training.descent import Descent
 from prow.training.evaluate import rd_figures
 from prow.training.export import export
 from prow.training.loop import Cut, Result, across_edges, run_passes
@@ -102,7 +102,7 @@ def test_command_line(data: Path, tmp_path: Path) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, env=env, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "toy.safetensors")]
-    assert saved(tmp_path)["step"] >= 1
+    assert saved(tmp_path)["updates"] >= 1
     assert parse_model((tmp_path / "toy.safetensors").read_bytes(), "toy").config == TOY
 
 
@@ -112,7 +112,7 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     figures = [f"psnr_at_{bpp}bpp" for bpp in (0.01, 0.03, 0.1, 0.3)]
-    assert {"minutes", "step", "loss", *figures} == set(lines[0])
+    assert {"minutes", "updates", "loss", *figures} == set(lines[0])
     assert lines[0]["minutes"] == pytest.approx(1, abs=0.05)
     assert np.isfinite(list(lines[0].values())).all()
     values = [lines[0][name] for name in figures]
@@ -126,24 +126,24 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     assert len(np.unique(model.tables.classes)) > 20
     state = saved(out)
     assert json.loads(state["config"])["name"] == "toy"
-    assert state["step"] > 20
+    assert state["updates"] > 20
     filters = ("coarse_filter.leave.weight", "coarse_filter.leave_ahead.weight", "fine_filter.leave.weight")
     heads = ("decoder.head.weight", *filters, "light_filter.leave.weight", "light_filter.leave_ahead.weight")
     assert all(float(state["average"][name].abs().max()) > 0 for name in heads)  # what began at zero has learned
 
 
-def test_resume_goes_on_from_the_saved_step(run: Callable[..., Path]) -> None:
+def test_resume_goes_on_from_the_saved_state(run: Callable[..., Path]) -> None:
     first = saved(run(minutes=0.3))
     again = saved(run("--resume", minutes=0.3))  # its minutes are used up: nothing to do
-    assert again["step"] == first["step"] > 5
+    assert again["updates"] == first["updates"] > 5
     assert all(torch.equal(again["model"][k], first["model"][k]) for k in first["model"])
     further = saved(run("--resume", minutes=0.6))
-    assert further["step"] == pytest.approx(2 * first["step"], abs=1)
+    assert further["updates"] == pytest.approx(2 * first["updates"], abs=1)
     assert further["minutes"] == pytest.approx(0.6, abs=0.05)
     moments = further["optimiser"]["state"]
-    steps = [int(m["step"]) for m in moments.values()]  # the optimiser went on, too
-    assert max(steps) == further["step"]
-    assert 0 < min(steps) < max(steps)  # the filters of full resolution and behind cuts do not learn in every step
+    counts = [int(m["step"]) for m in moments.values()]  # the optimiser went on, too
+    assert max(counts) == further["updates"]
+    assert 0 < min(counts) < max(counts)  # the filters of full resolution and behind cuts do not learn in every update
 
 
 def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
@@ -151,7 +151,7 @@ def test_export_only_trains_nothing(run: Callable[..., Path]) -> None:
     before = saved(out)
     (out / "toy.safetensors").unlink()
     run("--export-only", minutes=0.3)
-    assert saved(out)["step"] == before["step"]
+    assert saved(out)["updates"] == before["updates"]
     assert parse_model((out / "toy.safetensors").read_bytes(), "toy").config == TOY
 
 
@@ -180,12 +180,12 @@ def test_a_state_comes_back_whole(options: Options) -> None:
     trainer = Trainer(options)
     trainer.bootstrap(2)
     for _ in range(2):
-        assert np.isfinite(trainer.train_step())
+        assert np.isfinite(trainer.train_on_batch())
     trainer.minutes = 0.25
     trainer.save()
     other = Trainer(options)
     other.load()
-    assert (other.step, other.minutes) == (2, 0.25)
+    assert (other.updates, other.minutes) == (2, 0.25)
     assert torch.equal(other.statistics.order, trainer.statistics.order)
     assert torch.equal(other.statistics.sent, trainer.statistics.sent)
     for name in ("model", "average"):
@@ -206,9 +206,9 @@ def test_a_state_of_another_config_is_refused(options: Options) -> None:
 
 def lagrangian(trainer: Trainer, images: torch.Tensor) -> float:
     """Squared error and price of the bits, in squared steps a pixel, of one picture as it is decoded in the end."""
-    steps, bits = torch.full((len(images),), 30), 0.0
+    bases, bits = torch.full((len(images),), 30), 0.0
     with torch.no_grad():
-        for result in run_passes(trainer.model, images, steps, trainer.statistics, 0.08, learn=False):
+        for result in run_passes(trainer.model, images, bases, trainer.statistics, 0.08, learn=False):
             bits += float(result.bits.sum())
             error = float(result.error.sum()) * 3 * images.shape[-1] * images.shape[-2]
     return (error / step_size(30) ** 2 + 0.08 * bits) / (images.shape[-1] * images.shape[-2])
@@ -219,10 +219,10 @@ def test_training_helps(options: Options) -> None:
     trainer = Trainer(options)
     trainer.bootstrap(4)
     one = trainer.images()[0][:1]
-    trainer.images = lambda: (one, trainer.step % 2 == 1)
-    trainer.base_steps = lambda count: torch.full((count,), 30)
+    trainer.images = lambda: (one, trainer.updates % 2 == 1)
+    trainer.bases = lambda count: torch.full((count,), 30)
     before = lagrangian(trainer, one)
-    assert all(np.isfinite(trainer.train_step()) for _ in range(50))
+    assert all(np.isfinite(trainer.train_on_batch()) for _ in range(50))
     assert lagrangian(trainer, one) < 0.97 * before
 
 
@@ -231,8 +231,8 @@ def test_a_model_grows(options: Options, tmp_path: Path) -> None:
     small = Trainer(options)
     small.bootstrap(2)
     for _ in range(2):
-        small.train_step()
-    path = export(small.average, small.statistics.tables(), tmp_path, TOY)
+        small.train_on_batch()
+    path = export(small.average, small.statistics.tables(), tmp_path)
     tensors = load_file(path)
     for name in ("coarse_filter", "fine_filter"):  # take away the last inputs and the last layer
         weight = tensors.pop(f"network.{name}.enter.weight")
@@ -256,14 +256,68 @@ def test_a_model_grows(options: Options, tmp_path: Path) -> None:
         Trainer(options).start_from(path)
 
 
-def test_base_steps_are_around_the_usual_one(options: Options) -> None:
-    steps = Trainer(options).base_steps(20_000)
-    assert steps.shape == (20_000,) and int(steps.min()) == 8 and int(steps.max()) == 47
-    offsets = steps - TOY.usual_base
+def test_bases_are_around_the_usual_one(options: Options) -> None:
+    bases = Trainer(options).bases(20_000)
+    assert bases.shape == (20_000,) and int(bases.min()) == 8 and int(bases.max()) == 47
+    offsets = bases - TOY.usual_base
     near = (offsets >= -4) & (offsets < 4)
     assert 0.85 < float(near.float().mean()) < 0.95
     share = torch.bincount(offsets[near] + 4) / near.sum()
     torch.testing.assert_close(share, torch.full((8,), 1 / 8), rtol=0, atol=0.02)
+
+
+# -- updates -----------------------------------------------------------------------------------------------------
+
+
+def weights(*numbers: float) -> torch.nn.ParameterList:
+    return torch.nn.ParameterList([torch.nn.Parameter(torch.tensor(float(number))) for number in numbers])
+
+
+def rates(descent: Descent, progress: list[float]) -> list[float]:
+    """The learning rate of each update."""
+    used = []
+    for share in progress:
+        descent.update(share)
+        used.append(descent.optimiser.param_groups[0]["lr"])
+    return used
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    descent = Descent(torch.optim.SGD(weights(1), lr=0.5), warm_up=4, fall=0.4, least=0.03)
+    assert rates(descent, [0, 0, 0, 0, 0.3, 0.6]) == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
+    assert rates(descent, [0.8, 0.9, 1.0, 1.2]) == pytest.approx([0.5 * x for x in (0.53, 0.28, 0.03, 0.03)])
+    assert descent.updates == 10
+    steady = Descent(torch.optim.SGD(weights(1), lr=0.5), least=1.0)
+    assert rates(steady, [0, 0.5, 1.0]) == [0.5] * 3
+    groups = [{"params": weights(1), "lr": 0.05}, {"params": weights(1), "lr": 3e-3}]
+    several = Descent(torch.optim.SGD(groups))
+    several.update(0.5)
+    assert [g["lr"] for g in several.optimiser.param_groups] == pytest.approx([0.05 * 0.53, 3e-3 * 0.53])
+
+
+def test_gradients_are_clipped_together_and_forgotten() -> None:
+    for clip, wanted in ((None, [3.0, 4.0]), (1.0, [0.6, 0.8]), (10.0, [3.0, 4.0])):
+        moved = weights(0, 0)
+        descent = Descent(torch.optim.SGD(moved, lr=1.0), least=1.0, clip=clip)
+        for parameter, gradient in zip(moved, (3.0, 4.0), strict=True):
+            parameter.grad = torch.tensor(gradient)
+        descent.update(0)
+        assert [-float(p.detach()) for p in moved] == pytest.approx(wanted, rel=1e-4)
+        assert all(p.grad is None for p in moved)
+
+
+def test_the_average_of_a_young_run_forgets_as_fast_as_it_is_long() -> None:
+    now, mean = weights(0), weights(0)
+    descent = Descent(torch.optim.SGD(now, lr=1.0), least=1.0, average=(mean, now), decay=0.9)
+    wanted = 0.0
+    for update in range(1, 200):
+        now[0].grad = torch.tensor(-1.0)
+        descent.update(0)
+        assert float(now[0].detach()) == update
+        weight = min(0.9, update / (update + 9))
+        wanted = weight * wanted + (1 - weight) * update
+        assert float(mean[0].detach()) == pytest.approx(wanted, rel=1e-4)
+    assert float(mean[0].detach()) == pytest.approx(199 - 9, abs=0.1)  # the lag of a decay of 0.9
 
 
 # -- the passes of a batch ---------------------------------------------------------------------------------------
@@ -278,8 +332,8 @@ def trained(options: Options) -> Trainer:
 
 
 def results(trainer: Trainer, images: torch.Tensor, **choices) -> list[Result]:
-    steps = torch.full((len(images),), 30)
-    return list(run_passes(trainer.model, images, steps, trainer.statistics, 0.05, **choices))
+    bases = torch.full((len(images),), 30)
+    return list(run_passes(trainer.model, images, bases, trainer.statistics, 0.05, **choices))
 
 
 @pytest.fixture(scope="module")
@@ -290,10 +344,10 @@ def two() -> torch.Tensor:
 
 def test_a_batch_has_the_passes_of_the_schedule(trained: Trainer, two: torch.Tensor) -> None:
     plan = passes(64, 40, TOY)
-    assert [step.kind for step in plan[:5]] == [START, MIDDLE, MIDDLE, FULL, REFINE]
+    assert [pass_.kind for pass_ in plan[:5]] == [START, MIDDLE, MIDDLE, FULL, REFINE]
     for refine in (0, 1, 3):
         found = results(trained, two, refine=refine)
-        assert [r.step for r in found] == list(plan[: 4 + refine])
+        assert [r.pass_ for r in found] == list(plan[: 4 + refine])
         assert all(bool((r.bits > 0).all()) for r in found)
         errors = torch.stack([r.error for r in found[3:]])
         assert bool((errors.diff(dim=0) < 0).all())  # refining passes come closer
@@ -301,8 +355,8 @@ def test_a_batch_has_the_passes_of_the_schedule(trained: Trainer, two: torch.Ten
 
 def test_coarse_batches_end_below_full_resolution(trained: Trainer, two: torch.Tensor) -> None:
     found = results(trained, two, coarse=True)
-    assert [r.step for r in found] == list(passes(64, 40, TOY)[:3])
-    assert [r.step.level for r in found] == levels(64, 40, TOY.tile)[:-1]
+    assert [r.pass_ for r in found] == list(passes(64, 40, TOY)[:3])
+    assert [r.pass_.level for r in found] == levels(64, 40, TOY.tile)[:-1]
     assert found[-1].picture.shape == (2, 3, 20, 32)
     assert all(r.ahead is not None for r in found)  # full resolution is what the last one looks ahead to
     assert all(bool((r.bits > 0).all()) for r in found)
@@ -312,8 +366,8 @@ def test_batches_may_be_pictures_of_which_finer_levels_are_not_shown(trained: Tr
     """The passes are those of a larger picture, at the same steps."""
     plan = passes(64 << 2, 40 << 2, TOY)
     found = results(trained, two, coarse=True, beyond=2)
-    assert [r.step for r in found] == [step for step in plan if step.depth >= 2]
-    assert found[-1].picture.shape == two.shape and found[-1].step.kind == MIDDLE
+    assert [r.pass_ for r in found] == [pass_ for pass_ in plan if pass_.octaves >= 2]
+    assert found[-1].picture.shape == two.shape and found[-1].pass_.kind == MIDDLE
 
 
 def test_behind_a_cut_the_light_filter_runs_alone(trained: Trainer, two: torch.Tensor) -> None:
@@ -323,7 +377,7 @@ def test_behind_a_cut_the_light_filter_runs_alone(trained: Trainer, two: torch.T
     whole = torch.ones(2)
     for index in range(6):
         found = results(trained, two, refine=2, cut=Cut(index, whole))
-        assert [r.step for r in found] == list(plan[: max(index + 1, 3)])
+        assert [r.pass_ for r in found] == list(plan[: max(index + 1, 3)])
         for number, (r, uncut) in enumerate(zip(found, full, strict=False)):
             if number <= index:  # all of the pass is there
                 assert torch.equal(r.picture, uncut.picture) and torch.equal(r.bits, uncut.bits)
@@ -359,13 +413,13 @@ def test_figures_are_those_of_streams_that_end_after_each_pass(
 
 
 def test_steps_across_tile_borders_are_found() -> None:
-    tiling, error = Tiling(Level(20, 9, 8)), torch.zeros(2, 3, 9, 20)
-    assert torch.all(across_edges(error + 5, tiling) == 0)
+    level, error = Level(20, 9, 8), torch.zeros(2, 3, 9, 20)
+    assert torch.all(across_edges(error + 5, level) == 0)
     error[0, :, :, 7:] += 2.0  # between columns 6 and 7: the border of the tiles of 7, 7 and 6 px
     error[0, 1, 5:] += 1.0  # rows of 5 and 4 px
     error[1, :, :, 3:] += 9.0  # inside of a tile
     wanted = torch.tensor([(3 * 9 * 2.0**2 + 20) / (3 * 9 * 20), 0.0])
-    torch.testing.assert_close(across_edges(error, tiling), wanted)
+    torch.testing.assert_close(across_edges(error, level), wanted)
 
 
 # -- data --------------------------------------------------------------------------------------------------------
@@ -463,12 +517,12 @@ def test_statistics_count_what_is_sent() -> None:
 def test_tables_follow_the_statistics() -> None:
     """What was seen often gets cheap."""
     statistics = Statistics(TOY, "cpu")
-    steps = torch.full((400,), 30)
+    indices = torch.full((400,), 30)
     values = torch.zeros(400, TOY.coefficients)
     values[:, :10] = (torch.randn(400, 10, generator=torch.Generator().manual_seed(0)) * 8).round()
     sent = torch.ones_like(values, dtype=torch.bool)
     counts = torch.full((400,), TOY.tokens)
-    statistics.add(1, steps, values, sent, counts, counts)
+    statistics.add(1, indices, values, sent, counts, counts)
     tables = statistics.tables()
     zero_bits = tables.bits[tables.classes[1, 30]][:, 0]
     assert zero_bits[:10].min() > 2 and zero_bits[100:].max() < 0.2

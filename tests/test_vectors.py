@@ -18,12 +18,16 @@ import prow
 from format_spec import make_vectors, model_file, tokens
 from format_spec.reader import Violation
 from prow import errors, registry
-from prow.container import parse
-from prow.contexts import PassContext
-from prow.geometry import passes
-from prow.stream import NEAR, read, trim, write
-from prow.tables import MAX_MAGNITUDE
-from prow.tokens import Tokens
+from prow.entropy.context_model import PassContext
+from prow.entropy.model import Model, StreamSpec
+from prow.entropy.reader import read
+from prow.entropy.tables import MAX_MAGNITUDE
+from prow.entropy.trim import trim
+from prow.entropy.writer import write
+from prow.format.config import NEAR
+from prow.format.container import parse
+from prow.format.tokens import Tokens
+from prow.registry import ModelFile
 
 SPEC = Path(__file__).resolve().parents[1] / "format_spec"
 GOLDEN = json.loads(make_vectors.INDEX.read_text())
@@ -32,7 +36,7 @@ HOSTILE = [v for v in json.loads((SPEC / "vectors" / "hostile.json").read_text()
 golden = pytest.mark.parametrize("vector", GOLDEN["vectors"], ids=lambda vector: vector["file"].removesuffix(".prow"))
 
 
-def model_of(name: str) -> registry.Model:
+def model_of(name: str) -> ModelFile:
     """The model in the package, which has to be the one that the vectors were written for."""
     model = registry.load(name)
     digest = hashlib.sha256(model.content).hexdigest()
@@ -71,8 +75,8 @@ def test_every_vector_is_listed_and_every_form_has_one() -> None:
         ("bare", False),
     }
     assert {state for _, _, state in headers} == {"whole", "cut"} and b"" in [payload for _, payload, _ in headers]
-    sent = [[any(counts) for counts in vector["counts"]] for vector in GOLDEN["vectors"]]
-    assert any((False, False, True) in zip(row, row[1:], row[2:], strict=False) for row in sent)  # two passes left out
+    coded = [[any(counts) for counts in vector["counts"]] for vector in GOLDEN["vectors"]]
+    assert any((False, False, True) in zip(row, row[1:], row[2:], strict=False) for row in coded)  # two skipped passes
 
 
 @pytest.mark.parametrize("name", GOLDEN["models"])
@@ -94,7 +98,7 @@ def test_prow_reads_the_golden_tokens(vector: dict) -> None:
     model = model_of(vector["model"])
     header, payload, state = parse(content(vector))
     assert (header.model_id, state) == (model.config.model_id, vector["state"])
-    found = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
+    found = read(payload, StreamSpec(header.width, header.height, model))
     check(vector, make_vectors.describe(found), model.config.coefficients)
 
 
@@ -103,7 +107,7 @@ def test_the_independent_reader_reads_the_golden_tokens(vector: dict) -> None:
     model = model_of(vector["model"])
     found = tokens.decode_tokens(content(vector), model.content)
     assert found["state"] == vector["state"]
-    columns = {key: [step[key] for step in found["passes"]] for key in ("counts", "values")}
+    columns = {key: [row[key] for row in found["passes"]] for key in ("counts", "values")}
     check(vector, {"base": found["base"], **columns}, model.config.coefficients)
 
 
@@ -121,8 +125,8 @@ def test_prow_writes_the_golden_bytes(vector: dict) -> None:
     """Payloads that the writer made, rather than noise or the first part of one, come out of it again."""
     model = model_of(vector["model"])
     header, payload, _ = parse(content(vector))
-    found = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
-    assert trim(write(found, model.config, model.tables), found, model.config, model.tables) == payload
+    found = read(payload, StreamSpec(header.width, header.height, model))
+    assert trim(write(found, model), found, model) == payload
 
 
 def test_the_example_of_the_specification_is_as_generated() -> None:
@@ -139,25 +143,25 @@ def test_a_replaced_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- random streams in both readers -------------------------------------------------------------------------------
 
 
-def check_readers_agree(payload: bytes, like: Tokens, model: registry.Model) -> Tokens:
+def check_readers_agree(payload: bytes, like: Tokens, model: ModelFile) -> Tokens:
     """What both readers find in a stream of a picture of the same size."""
-    config, width, height = model.config, like.width, like.height
-    found = read(payload, width, height, config.model_id, config, model.tables)
+    spec = StreamSpec(like.width, like.height, model)
+    found = read(payload, spec)
     decoder = tokens.RangeDecoder(payload)
-    theirs = tokens.decode_stream(decoder, width, height, model_file.parse_model(model.content))
-    columns = {key: [step[key] for step in theirs["passes"]] for key in ("counts", "values")}
+    theirs = tokens.decode_stream(decoder, spec.width, spec.height, model_file.parse_model(model.content))
+    columns = {key: [row[key] for row in theirs["passes"]] for key in ("counts", "values")}
     assert {"base": theirs["base"], **columns} == make_vectors.describe(found)
     if found.base is not None:
-        indices = [step.step_index(found.base) for step in passes(width, height, config)]
-        assert [step["step_index"] for step in theirs["passes"]] == indices
+        indices = [pass_.step_index(found.base) for pass_ in spec.passes]
+        assert [row["step_index"] for row in theirs["passes"]] == indices
     return found
 
 
-def check_random_stream(model: registry.Model, base: int, seed: int, **choices: Any) -> None:
+def check_random_stream(model: ModelFile, base: int, seed: int, **choices: Any) -> None:
     """A stream of random tokens in all passes (nine by default), whole and cut."""
-    config, rng = model.config, np.random.default_rng(seed)
-    sent = make_vectors.random_tokens(20, 13, base, config, model.tables, rng, refine=True, **choices)
-    payload = write(sent, config, model.tables)
+    rng = np.random.default_rng(seed)
+    sent = make_vectors.random_tokens(20, 13, base, model, rng, refine=True, **choices)
+    payload = write(sent, model)
     found = check_readers_agree(payload, sent, model)
     assert make_vectors.describe(found) == make_vectors.describe(sent)
     for length in rng.integers(0, len(payload), 4):
@@ -165,35 +169,31 @@ def check_random_stream(model: registry.Model, base: int, seed: int, **choices: 
 
 
 @pytest.mark.parametrize("offset", [-32, -20, -4, -3, -1, 0, 3, 4, 17, 31])
-def test_streams_of_any_base_in_both_readers(offset: int, toy_model: registry.Model) -> None:
+def test_streams_of_any_base_in_both_readers(offset: int, toy_model: ModelFile) -> None:
     check_random_stream(toy_model, toy_model.config.usual_base + offset, 40 + offset)
 
 
 @pytest.mark.parametrize(
-    "left_out", [(0,), (1,), (0, 1, 2), (2, 3), (3, 4, 6), (1, 5, 6, 7), tuple(range(8)), tuple(range(9))]
+    "skipped", [(0,), (1,), (0, 1, 2), (2, 3), (3, 4, 6), (1, 5, 6, 7), tuple(range(8)), tuple(range(9))]
 )
-def test_left_out_passes_in_both_readers(left_out: tuple[int, ...], toy_model: registry.Model) -> None:
-    check_random_stream(toy_model, 30, 7, left_out=left_out, mean_tokens=6)
+def test_skipped_passes_in_both_readers(skipped: tuple[int, ...], toy_model: ModelFile) -> None:
+    check_random_stream(toy_model, 30, 7, skipped=skipped, mean_tokens=6)
 
 
-def test_refining_passes_in_both_readers(toy_model: registry.Model) -> None:
+def test_refining_passes_in_both_readers(toy_model: ModelFile) -> None:
     for seed, (density, largest) in enumerate([(0.1, 1), (0.5, 2), (1, MAX_MAGNITUDE)]):
         check_random_stream(toy_model, 33, seed, density=density, largest=largest, mean_tokens=8)
 
 
-def test_what_several_passes_said_at_a_level_is_held(
-    toy_model: registry.Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_several_passes_said_at_a_level_is_held(toy_model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The streams above are others if only the pass before counts; those of one pass a level are the same."""
-    config, tables = toy_model.config, toy_model.tables
     rng = np.random.default_rng(2)
     refined, plain = (
-        make_vectors.random_tokens(20, 13, 33, config, tables, rng, mean_tokens=6, refine=refine)
-        for refine in (True, False)
+        make_vectors.random_tokens(20, 13, 33, toy_model, rng, mean_tokens=6, refine=refine) for refine in (True, False)
     )
-    right = [write(sent, config, tables) for sent in (refined, plain)]
+    right = [write(sent, toy_model) for sent in (refined, plain)]
     monkeypatch.setattr(PassContext, "held", lambda self: self.magnitudes)
-    wrong = [write(sent, config, tables) for sent in (refined, plain)]
+    wrong = [write(sent, toy_model) for sent in (refined, plain)]
     assert right[0] != wrong[0] and right[1] == wrong[1]
 
 
@@ -211,9 +211,9 @@ def test_every_base_in_both_readers_short_or_long(usual: int, toy_file: Path) ->
     """A writer for another usual base writes some in the form that is not the right one; a reader accepts it."""
     model = registry.parse_model(with_config(toy_file.read_bytes(), usual_base=usual), "toy")
     for base in range(64):
-        sent = make_vectors.random_tokens(9, 3, base, model.config, model.tables, np.random.default_rng(base))
-        far = dataclasses.replace(model.config, usual_base=3 if base > 6 else 60)
-        short, long = (write(sent, config, model.tables) for config in (model.config, far))
+        sent = make_vectors.random_tokens(9, 3, base, model, np.random.default_rng(base))
+        far = Model(dataclasses.replace(model.config, usual_base=3 if base > 6 else 60), model.tables)
+        short, long = (write(sent, writer) for writer in (model, far))
         assert (short == long) == (abs(base - usual) > NEAR)
         for payload in (short, long):
             assert check_readers_agree(payload, sent, model).base == base

@@ -12,7 +12,6 @@ to a size and `inspect` to look into one, both without torch; `tokenize` and `de
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .container import truncate
 from .errors import (
     BudgetError,
     DamagedError,
@@ -24,6 +23,7 @@ from .errors import (
     ProwError,
     VersionError,
 )
+from .format.container import truncate
 
 if TYPE_CHECKING:
     from .api import decode, decode_many, detokenize, encode, encode_many, tokenize

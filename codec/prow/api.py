@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
-from . import backend, container
-from .config import DEFAULT_EFFORT, STYLES, Style
-from .container import DEFAULT_MAX_PIXELS, Profile
+from .backends import select
+from .coding.codec import Codec
+from .coding.vivid import repaint
+from .entropy.model import StreamSpec
+from .entropy.reader import read
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
+from .format import container
+from .format.container import DEFAULT_MAX_PIXELS, Profile
 from .image import ImageLike, load_rgb
-from .registry import load, load_by_id, vivid_network
+from .options import DEFAULT_EFFORT, DEFAULT_QUALITY, STYLES, Style
+from .registry import ModelFile, load, load_by_id
+from .search import rate
+from .search.effort import EFFORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     import numpy as np
     from PIL import Image
-    from torch import Tensor
 
-    from .base_codec import BaseCodec
-    from .codec import Codec
-    from .rate import Stream
-    from .tokens import Tokens
+    from .format.tokens import Tokens
+    from .search.base_search import Candidate
 
-DEFAULT_QUALITY = 50
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
@@ -53,13 +56,15 @@ def encode(
         quality: 0 to 100 instead of a size. At most one of the three; 50 if none.
         model: name of an installed model.
         profile: "file", or "bare" for embedding (no magic, length or checksum).
-        effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size. Without effect on quality=.
+        effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size; above 5 it takes torch.
+            Without effect on quality=.
         device: "auto", "cpu", "cuda" or any torch device.
 
     Raises:
         InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
     """
-    return _pack(_encode([load_rgb(image)], bytes, bpp, quality, model, profile, effort, device)[0], profile)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    return _pack(_encode([load_rgb(image)], request)[0], profile)
 
 
 def encode_many(
@@ -81,6 +86,7 @@ def encode_many(
     Raises:
         As `encode`; a note on the error says which picture it is, counted from 0.
     """
+    request = _Request(bytes, bpp, quality, model, profile, effort, device)
     pictures: list[np.ndarray] = []
     for index, image in enumerate(images):
         try:
@@ -88,13 +94,12 @@ def encode_many(
         except ProwError as error:
             error.add_note(f"picture {index} of those that came")
             raise
-    found: list[ByteString] = [b""] * len(pictures)
+    files: list[ByteString] = [b""] * len(pictures)
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in pictures]
     for indices in _groups(sizes, sizes, _ENCODE_PIXELS):
-        some = [pictures[i] for i in indices]
-        for i, stream in zip(indices, _encode(some, bytes, bpp, quality, model, profile, effort, device), strict=True):
-            found[i] = _pack(stream, profile)
-    return found
+        for i, stream in zip(indices, _encode([pictures[i] for i in indices], request), strict=True):
+            files[i] = _pack(stream, profile)
+    return files
 
 
 def tokenize(
@@ -108,8 +113,9 @@ def tokenize(
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
 ) -> Tokens:
-    """The integers that `encode` with the same arguments would write. See `prow.tokens.Tokens`."""
-    return _encode([load_rgb(image)], bytes, bpp, quality, model, profile, effort, device)[0].tokens
+    """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
+    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    return _encode([load_rgb(image)], request)[0].tokens
 
 
 def decode(
@@ -125,16 +131,16 @@ def decode(
     Args:
         data: the bytes of a file.
         style: "faithful", nearest to the original; "vivid", repainted to look sharper, with likely detail that need not
-            be true (see `prow.vivid`; takes torch). Any file can be decoded either way.
+            be true (see `prow.coding.vivid`). Any file can be decoded either way.
         strict: False decodes a damaged file all the same.
-        device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backend`).
+        device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backends.select`).
         max_pixels: width * height above this is refused.
 
     Raises:
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
         does not have this style.
     """
-    return detokenize(_tokens_of(data, strict, max_pixels), style=style, device=device)
+    return detokenize(read_tokens(data, strict=strict, max_pixels=max_pixels), style=style, device=device)
 
 
 def decode_many(
@@ -156,16 +162,17 @@ def decode_many(
     batch = []
     for index, data in enumerate(files):
         try:
-            batch.append(_tokens_of(data, strict, max_pixels))
+            batch.append(read_tokens(data, strict=strict, max_pixels=max_pixels))
         except ProwError as error:
             error.add_note(f"file {index} of those that came")
             raise
-    found: list[Image.Image | None] = [None] * len(batch)
-    for indices in _alike(batch):
+    keys = [(tokens.model_id, *_codec(tokens.model_id, style, device).alike(tokens)) for tokens in batch]
+    images: list[Image.Image | None] = [None] * len(batch)
+    for indices in _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS):
         some = [batch[i] for i in indices]
         for i, image in zip(indices, _detokenize_alike(some, style, device), strict=True):
-            found[i] = image
-    return found  # type: ignore[return-value] - every place is filled
+            images[i] = image
+    return images  # type: ignore[return-value] - every place is filled
 
 
 def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto") -> Image.Image:
@@ -173,69 +180,100 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     return _detokenize_alike([tokens], style, device)[0]
 
 
+def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
+    """The integers in a prow file, or in a prefix that holds its header; arguments and errors as in `decode`."""
+    header, payload, state = container.parse(data)
+    if state == "damaged" and strict:
+        raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
+    model, pixels = load_by_id(header.model_id), header.width * header.height
+    if pixels > max_pixels:
+        raise LimitError(
+            f"{header.width} x {header.height} px are {pixels:,} pixels, the limit is {max_pixels:,} "
+            "(raise it with max_pixels=)"
+        )
+    return read(payload, StreamSpec(header.width, header.height, model))
+
+
 # -- inside ------------------------------------------------------------------------------------------------------
 
 
-def _pack(stream: Stream, profile: Profile) -> ByteString:
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What `encode` was asked for."""
+
+    bytes: int | None
+    bpp: float | None
+    quality: float | None
+    model: str
+    profile: Profile
+    effort: int
+    device: str
+
+    def check(self) -> ModelFile:
+        """The model that is asked for. Raises InputError and ModelError."""
+        if self.profile not in ("file", "bare"):
+            raise InputError(f"profile {self.profile!r} came, wanted 'file' or 'bare'")
+        given = [name for name in ("bytes", "bpp", "quality") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
+        if isinstance(self.effort, bool) or not isinstance(self.effort, Integral) or self.effort not in EFFORTS:
+            raise InputError(f"effort {self.effort!r} came, wanted a whole number from 1 to 9")
+        if not isinstance(self.model, str):
+            raise InputError(f"model {self.model!r} came, wanted the name of one (see prow.models())")
+        return load(self.model)
+
+    def room(self, width: int, height: int) -> int | None:
+        """Payload bytes in a file of a picture; None if a quality is asked for."""
+        size = self.bytes
+        if self.bpp is not None:
+            if not (isinstance(self.bpp, Real) and math.isfinite(float(self.bpp) * width * height) and self.bpp > 0):
+                raise InputError(f"bpp {self.bpp!r} came, wanted a number above 0")
+            size = math.floor(float(self.bpp) * width * height / 8)
+        if size is None:
+            return None
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise InputError(f"bytes {size!r} came, wanted a whole number")
+        least = container.MIN_BYTES if self.profile == "file" else container.MIN_BARE_BYTES
+        if size < least:
+            raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
+        return container.payload_room(int(size), width, height, self.profile)
+
+    def level(self) -> float:
+        """The quality."""
+        quality = DEFAULT_QUALITY if self.quality is None else self.quality
+        if not (isinstance(quality, Real) and 0 <= quality <= 100):
+            raise InputError(f"quality {quality!r} came, wanted a number from 0 to 100")
+        return float(quality)
+
+
+def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
+    """The streams of pictures of one size, uint8 [H, W, 3]."""
+    model, (height, width) = request.check(), pictures[0].shape[:2]
+    room, quality, effort = request.room(width, height), request.level(), EFFORTS[int(request.effort)]
+    codec = Codec(select.open_backend(model, request.device))
+    if room is None:
+        return rate.at_quality(codec, pictures, quality)
+    improve = _improver(model, request, effort.rounds) if effort.rounds else None
+    return rate.at_bytes(codec, pictures, room, effort, improve)
+
+
+def _improver(model: ModelFile, request: _Request, rounds: int) -> rate.Improve:
+    """The gradient search of a model, on torch whatever the encoder runs on."""
+    backend = select.open_torch(model, request.device, user=f"effort {request.effort}")
+    from .search.gradient_search import improved
+
+    def improve(pixels: np.ndarray, best: Candidate) -> tuple[ByteString, Tokens]:
+        return improved(backend, pixels, best, rounds)
+
+    return improve
+
+
+def _pack(stream: rate.Stream, profile: Profile) -> ByteString:
     """A stream as a file."""
     tokens = stream.tokens
     return container.pack(
         stream.content, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile
     )
-
-
-def _encode(
-    pictures: list[np.ndarray],
-    size: int | None,
-    bpp: float | None,
-    quality: float | None,
-    model: str,
-    profile: Profile,
-    effort: int,
-    device: str,
-) -> list[Stream]:
-    """The streams of pictures of one size, uint8 [H, W, 3]."""
-    if profile not in ("file", "bare"):
-        raise InputError(f"profile {profile!r} came, wanted 'file' or 'bare'")
-    given = [n for n, v in (("bytes", size), ("bpp", bpp), ("quality", quality)) if v is not None]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
-    if isinstance(effort, bool) or not isinstance(effort, Integral) or not 1 <= effort <= 9:
-        raise InputError(f"effort {effort!r} came, wanted a whole number from 1 to 9")
-    if not isinstance(model, str):
-        raise InputError(f"model {model!r} came, wanted the name of one (see prow.models())")
-    name = load(model).config.name
-    height, width = pictures[0].shape[:2]
-    if bpp is not None:
-        size = _bytes_of(bpp, width * height)
-    room = None if size is None else _room(size, width, height, profile)
-    level = _quality(DEFAULT_QUALITY if quality is None else quality)
-    from . import rate
-
-    codec = _codec(name, device)
-    if room is None:
-        return rate.at_quality(codec, pictures, level)
-    refiner = _torch_codec(name, device) if rate.EFFORTS[int(effort)].rounds else None
-    return rate.at_bytes(codec, pictures, room, int(effort), refiner)
-
-
-def _tokens_of(data: ByteString, strict: bool, max_pixels: int) -> Tokens:
-    """What is in a file."""
-    header, payload, state = container.parse(data)
-    if state == "damaged" and strict:
-        raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
-    model = load_by_id(header.model_id)
-    _check_pixels(header.width, header.height, max_pixels)
-    from .stream import read
-
-    return read(payload, header.width, header.height, header.model_id, model.config, model.tables)
-
-
-def _alike(batch: list[Tokens]) -> Iterator[list[int]]:
-    """Places of pictures that can be decoded together (`Codec.decode_many`), not too many for one go."""
-    depths = [tokens.filter_depths(load_by_id(tokens.model_id).config) for tokens in batch]
-    keys = [(t.model_id, t.width, t.height, d) for t, d in zip(batch, depths, strict=True)]
-    return _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS)
 
 
 def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
@@ -249,79 +287,25 @@ def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: in
         yield from (indices[first : first + count] for first in range(0, len(indices), count))
 
 
-def _detokenize_alike(batch: list[Tokens], style: Style, device: str) -> list[Image.Image]:
-    """The pictures of one model and size that tokens stand for."""
-    from PIL import Image
-
+def _codec(model_id: int, style: Style, device: str) -> Codec:
+    """What decodes files of a model in a style. Raises InputError and ModelError."""
     if style not in STYLES:
         raise InputError(f"style {style!r} came, wanted one of {', '.join(map(repr, STYLES))}")
-    model = load_by_id(batch[0].model_id)
-    if style == "faithful":
-        codec = _codec(model.config.name, device)
-        return [Image.fromarray(codec.to_image(picture)) for picture in codec.decode_many(batch)]
-    codec = _torch_codec(model.config.name, device)
-    repaint = _repaint(model.config.name, codec)
-    pictures = zip(codec.decode_many(batch), batch, strict=True)
-    return [Image.fromarray(codec.to_image(repaint(picture, tokens))) for picture, tokens in pictures]
+    model = load_by_id(model_id)
+    if style == "vivid":
+        model.vivid_content()  # an error before all the work
+    return Codec(select.open_backend(model, device, vivid=style == "vivid"))
 
 
-def _repaint(name: str, codec: Codec) -> Callable[[Tensor, Tokens], Tensor]:
-    """What brings decoded pictures of a model into the vivid style."""
-    network = vivid_network(name, str(codec.device))
-    from .vivid import repaint
+def _detokenize_alike(batch: list[Tokens], style: Style, device: str) -> list[Image.Image]:
+    """The pictures that tokens stand for, all of one model and alike (`Codec.alike`)."""
+    from PIL import Image
 
-    return functools.partial(repaint, network, codec.config)
-
-
-def _bytes_of(bpp: float, pixels: int) -> int:
-    if not (isinstance(bpp, Real) and math.isfinite(float(bpp) * pixels) and bpp > 0):
-        raise InputError(f"bpp {bpp!r} came, wanted a number above 0")
-    return math.floor(float(bpp) * pixels / 8)
-
-
-def _room(size: int, width: int, height: int, profile: Profile) -> int:
-    """Payload bytes in a file of `size` bytes."""
-    if isinstance(size, bool) or not isinstance(size, Integral):
-        raise InputError(f"bytes {size!r} came, wanted a whole number")
-    least = container.MIN_BYTES if profile == "file" else container.MIN_BARE_BYTES
-    if size < least:
-        raise BudgetError(f"a budget of {size} bytes came, the {profile} profile wants at least {least}")
-    return container.payload_room(int(size), width, height, profile)
-
-
-def _quality(quality: float) -> float:
-    if not (isinstance(quality, Real) and 0 <= quality <= 100):
-        raise InputError(f"quality {quality!r} came, wanted a number from 0 to 100")
-    return float(quality)
-
-
-def _check_pixels(width: int, height: int, limit: int) -> None:
-    if width * height > limit:
-        raise LimitError(
-            f"{width} x {height} px are {width * height:,} pixels, the limit is {limit:,} (raise it with max_pixels=)"
-        )
-
-
-def _codec(name: str, device: str) -> BaseCodec:
-    """A model on the backend of choice."""
-    model = load(name)
-    return model.onnx if backend.choose(model.config, device) == "onnx" else _torch_codec(name, device)
-
-
-def _torch_codec(name: str, device: str) -> Codec:
-    backend.wanted()  # so that a wrong name is an error here too
-    import torch
-
-    from .codec import Codec
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InputError(f"device {device!r} came, torch cannot use it: {str(error).splitlines()[0]}") from None
-    model = load(name)
-    return Codec(model.network(device), model.tables)
+    codec = _codec(batch[0].model_id, style, device)
+    pictures = codec.decode_many(batch)
+    if style == "vivid":
+        pictures = [repaint(codec.backend, picture, tokens) for picture, tokens in zip(pictures, batch, strict=True)]
+    return [Image.fromarray(codec.backend.to_image(picture)) for picture in pictures]
 
 
 __all__ = [

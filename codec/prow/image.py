@@ -18,8 +18,8 @@ import struct
 import numpy as np
 from PIL import Image, ImageOps
 
-from prow.container import MAX_SIDE
-from prow.errors import InputError
+from .errors import InputError
+from .format.container import MAX_SIDE
 
 __all__ = ["ImageLike", "load_rgb"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from . import container
-from .config import KIND_NAMES, step_size
+from .entropy.model import Model, StreamSpec
+from .entropy.reader import read
 from .errors import ModelError
-from .geometry import passes
-from .registry import Model, load_by_id
-from .stream import read
+from .format import container
+from .format.config import KIND_NAMES, step_size
+from .registry import load_by_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +82,11 @@ def inspect(data: bytes) -> Info:
 def _inspect_stream(
     payload: bytes, header: container.Header, model: Model
 ) -> tuple[float | None, tuple[PassInfo, ...]]:
-    tokens = read(payload, header.width, header.height, header.model_id, model.config, model.tables)
-    found = []
-    for step, part in zip(passes(header.width, header.height, model.config), tokens.passes, strict=True):
-        level = step.level
-        size = step_size(step.step_index(tokens.base)) if tokens.base is not None else 0.0
-        count = int(part.counts.sum(dtype=int))
-        found.append(PassInfo(KIND_NAMES[step.kind], level.width, level.height, level.tiles, size, count))
-    return (step_size(tokens.base) if tokens.base is not None else None), tuple(found)
+    spec = StreamSpec(header.width, header.height, model)
+    tokens = read(payload, spec)
+    infos = []
+    for pass_, part in zip(spec.passes, tokens.passes, strict=True):
+        step = step_size(pass_.step_index(tokens.base)) if tokens.base is not None else 0.0
+        level, count = pass_.level, int(part.counts.sum(dtype=int))
+        infos.append(PassInfo(KIND_NAMES[pass_.kind], level.width, level.height, level.tiles, step, count))
+    return (step_size(tokens.base) if tokens.base is not None else None), tuple(infos)

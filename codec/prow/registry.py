@@ -1,26 +1,19 @@
-"""The models in the package: which there are, and how to load one (SPEC section 6). torch is for the network alone."""
+"""The models in the package: which there are, and how to load one (SPEC section 6)."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import struct
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import Config
+from .entropy.model import Model
+from .entropy.tables import Tables, check_shapes
 from .errors import ModelError
-from .tables import Tables, check_shapes
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from .onnx_codec import OnnxCodec
-    from .tokenizer import Tokenizer
-    from .vivid import Vivid
+from .format.config import Config
 
 DEFAULT = "prow-small"
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -43,30 +36,34 @@ class ModelInfo:
     vivid_sha256: str | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """Config and tables of a model, and its file's bytes, from which the network is made when it is needed."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelFile(Model):
+    """A model with the bytes of its files, from which networks are made when they are needed.
 
-    config: Config
-    tables: Tables
+    Attributes:
+        content: of its safetensors file. vivid: of that of its vivid style, None if it has none.
+    """
+
     content: bytes
-
-    def network(self, device: str) -> Tokenizer:
-        """The network on a device, in fp32, ready for inference. Cached per model and device."""
-        return _network(self.config.name, device)
-
-    @cached_property
-    def onnx(self) -> OnnxCodec:
-        """The decoder without torch, on the CPU."""
-        from .onnx_codec import OnnxCodec
-
-        return OnnxCodec(self)
+    vivid: bytes | None = None
 
     def weights(self, prefix: str) -> dict[str, np.ndarray]:
-        """float32 weights under their names in the file, of which all that start with `prefix`; without torch."""
-        header, body = _safetensors(self.content)
-        found = {name: entry for name, entry in header.items() if name.startswith(prefix)}
-        return {name: _tensor(entry, body, _WEIGHT_DTYPES).astype(np.float32) for name, entry in found.items()}
+        """float32 weights under their names in the file, of which all that start with `prefix`."""
+        return _weights(self.content, prefix)
+
+    def vivid_weights(self) -> dict[str, np.ndarray]:
+        """Those of the vivid style, named vivid.something.
+
+        Raises:
+            ModelError: the model does not have this style.
+        """
+        return {f"vivid.{name}": array for name, array in _weights(self.vivid_content(), "").items()}
+
+    def vivid_content(self) -> bytes:
+        """The bytes of the file of the vivid style. Raises as `vivid_weights`."""
+        if self.vivid is None:
+            raise ModelError(f"style 'vivid' came, model {self.config.name} has 'faithful' alone")
+        return self.vivid
 
 
 @cache
@@ -79,18 +76,18 @@ def models() -> tuple[ModelInfo, ...]:
     """The installed models in order of id."""
     import hashlib  # 3 ms that a command for one file need not wait
 
-    found = []
+    infos = []
     for name in _files():
         model = load(name)
         digest = hashlib.sha256(model.content).hexdigest()
         config, is_default, size = model.config, name == DEFAULT, len(model.content)
-        vivid = hashlib.sha256(_vivid_file(name).read_bytes()).hexdigest() if _vivid_file(name).is_file() else None
-        found.append(ModelInfo(config.model_id, name, config.description, size, digest, is_default, vivid))
-    return tuple(sorted(found, key=lambda m: m.id))
+        vivid = hashlib.sha256(model.vivid).hexdigest() if model.vivid else None
+        infos.append(ModelInfo(config.model_id, name, config.description, size, digest, is_default, vivid))
+    return tuple(sorted(infos, key=lambda m: m.id))
 
 
 @cache
-def load(name: str) -> Model:
+def load(name: str) -> ModelFile:
     """An installed model by name, "default" included.
 
     Raises:
@@ -100,11 +97,13 @@ def load(name: str) -> Model:
         return load(DEFAULT)
     if name not in _files():
         raise ModelError(f"model {name!r} came, installed are {_installed()}")
-    return parse_model(_files()[name].read_bytes(), name)
+    file = _files()[name]
+    vivid = file.parent / "vivid" / file.name
+    return parse_model(file.read_bytes(), name, vivid.read_bytes() if vivid.is_file() else None)
 
 
 @cache
-def load_by_id(model_id: int) -> Model:
+def load_by_id(model_id: int) -> ModelFile:
     """An installed model by the id in a header.
 
     Raises:
@@ -123,8 +122,8 @@ def _installed() -> str:
     return ", ".join(f"{load(name).config.model_id} ({name})" for name in _files()) or "none"
 
 
-def parse_model(content: bytes, name: str) -> Model:
-    """A model from the bytes of its safetensors file. Reads the tables only.
+def parse_model(content: bytes, name: str, vivid: bytes | None = None) -> ModelFile:
+    """A model from the bytes of its safetensors file, and of that of its vivid style. Reads the tables only.
 
     Raises:
         ModelError: not a model file, or tables that do not fit its config.
@@ -137,7 +136,7 @@ def parse_model(content: bytes, name: str) -> Model:
         check_shapes(tables, config)
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise ModelError(f"{name} is not a prow model file: {type(error).__name__} {error}") from None
-    return Model(config, tables, content)
+    return ModelFile(config, tables, content, vivid)
 
 
 def _safetensors(content: bytes) -> tuple[dict, memoryview]:
@@ -153,48 +152,7 @@ def _tensor(entry: dict, body: memoryview, dtypes: dict[str, np.dtype]) -> np.nd
     return np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(entry["shape"])
 
 
-@cache
-def _network(name: str, device: str) -> Tokenizer:
-    from .tokenizer import Tokenizer
-
-    model = load(name)
-    network = Tokenizer(model.config)
-    load_weights(network, model.content, name)
-    return network.to(device).eval().requires_grad_(False)
-
-
-def _vivid_file(name: str) -> Path:
-    return _WEIGHTS / "vivid" / f"{name}.safetensors"
-
-
-@cache
-def vivid_network(name: str, device: str) -> Vivid:
-    """The network of an installed model's vivid style, in fp32, ready for inference. Cached per model and device.
-
-    Raises:
-        ModelError: the model does not have this style, or its weights do not fit.
-    """
-    from .vivid import Vivid
-
-    file = _vivid_file(name)
-    if not file.is_file():
-        raise ModelError(f"style 'vivid' came, model {name} has 'faithful' alone")
-    network = Vivid()
-    load_weights(network, file.read_bytes(), f"{name} (vivid)", prefix="")
-    return network.to(device).eval().requires_grad_(False)
-
-
-def load_weights(network: nn.Module, content: bytes, name: str, prefix: str = "network.") -> None:
-    """Fill a network from the bytes of a model file, whose weights have names with a prefix.
-
-    Raises:
-        ModelError: the file's weights do not fit the network.
-    """
-    from safetensors.torch import load as load_tensors
-
-    tensors = load_tensors(content)
-    weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelError(f"the weights of {name} do not fit its config: {error}") from None
+def _weights(content: bytes, prefix: str) -> dict[str, np.ndarray]:
+    header, body = _safetensors(content)
+    entries = {name: entry for name, entry in header.items() if name.startswith(prefix) and name != "__metadata__"}
+    return {name: _tensor(entry, body, _WEIGHT_DTYPES).astype(np.float32) for name, entry in entries.items()}

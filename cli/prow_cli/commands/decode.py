@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import prow
-from prow import container
-from prow.config import STYLES, Style
+from prow.format import container
+from prow.options import STYLES, Style
 
 from ..input import name_of, naming, read, source_argument
 from ..output import STDOUT, check_free, force_option, out_argument, remark, write

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import prow
-from prow.config import DEFAULT_EFFORT
+from prow.options import DEFAULT_EFFORT
 
 from ..input import STDIN, read, source_argument
 from ..output import STDOUT, check_free, force_option, out_argument, remark, write

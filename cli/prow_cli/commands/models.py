@@ -17,7 +17,8 @@ def models(verbose: bool) -> None:
         click.echo(f"{mark} {one.id:>3}  {one.name:<12} {one.weights_bytes:>12,} bytes  {styles:<16} {one.description}")
     click.echo("* the default")
     if verbose:
-        from prow import backend, registry
+        from prow import registry
+        from prow.backends import select
 
-        for name, what in backend.explain(registry.load("default").config).items():
+        for name, what in select.explain(registry.load("default").config).items():
             click.echo(f"backend {name:<8} {what}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..config import CONFIGS
+from ..format.config import CONFIGS
 from ..registry import parse_model
 from .evaluate import rd_figures, validation_images
 from .export import export
@@ -65,15 +65,15 @@ def main() -> None:
         trainer.bootstrap(BOOTSTRAP_BATCHES, order=not args.init)
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
-    minutes, contexts = args.collect_minutes * 6 / 7, trainer.config.contexts
+    minutes = args.collect_minutes * 6 / 7
     if args.export_only and args.init:
         first = parse_model(args.init.read_bytes(), str(args.init)).tables
     else:
         trainer.collect(args.collect_minutes / 7)
         trainer.save()
         first = trainer.statistics.tables()
-    tables = fit_tables(trainer.average.cpu(), first, options.data, minutes, contexts=contexts)
-    print(export(trainer.average, tables, out, trainer.config))
+    tables = fit_tables(trainer.average.cpu(), first, options.data, minutes)
+    print(export(trainer.average, tables, out))
 
 
 def train(trainer: Trainer, val: Path) -> None:
@@ -84,13 +84,18 @@ def train(trainer: Trainer, val: Path) -> None:
     logged = saved = last = time.monotonic()
     losses: list[float] = []
     while trainer.minutes < options.minutes:
-        losses.append(trainer.train_step())
+        losses.append(trainer.train_on_batch())
         now = time.monotonic()
         trainer.minutes, last = trainer.minutes + (now - last) / 60, now
         if now - logged >= 60 or trainer.minutes >= options.minutes:
             figures = rd_figures(trainer.average, images, trainer.statistics, options.kappa)
             loss = sum(losses) / len(losses)
-            record = {"minutes": round(trainer.minutes, 2), "step": trainer.step, "loss": round(loss, 4), **figures}
+            record = {
+                "minutes": round(trainer.minutes, 2),
+                "updates": trainer.updates,
+                "loss": round(loss, 4),
+                **figures,
+            }
             log_line(options.out / "log.jsonl", record)
             logged, losses = time.monotonic(), []
         if now - saved >= 60 * SAVE_EVERY_MINUTES:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..geometry import passes
-from ..tiling import double
-from ..tokenizer import Tokenizer
+from ..backends.torch_ops import double
+from ..format.geometry import passes
+from ..networks.tokenizer import Tokenizer
 from .data import SUFFIXES
 from .loop import Cut, run_passes
 from .statistics import Statistics
@@ -39,13 +39,14 @@ def rd_figures(model: Tokenizer, images: list[Tensor], statistics: Statistics, k
         height, width = image.shape[-2:]
         base = torch.full((1,), model.config.usual_base, device=image.device)
         curve = []
-        for index in range(passes(width, height, model.config)[0].depth + 2):
+        plan = passes(width, height, model.config)
+        for index in range(plan[0].octaves + 2):
             bits, picture, ahead, whole = 0.0, image, None, torch.ones(1, device=image.device)
             cut = Cut(index, whole)
             for result in run_passes(model, image, base, statistics, kappa, cut=cut, learn=False, refine=1):
                 bits, picture, ahead = bits + float(result.bits.sum()), result.picture, result.ahead
             if picture.shape != image.shape:
-                picture = double(picture, ahead, width, height)
+                picture = double(picture, ahead, plan[-1].level)
             error = (picture - image).square().mean().clamp(min=1e-3)
             curve.append((bits / (width * height), float(10 * torch.log10(255**2 / error))))
         curves.append(np.array(curve).T)

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ..config import Config
-from ..tables import Tables
-from ..tokenizer import Tokenizer
+from ..entropy.tables import Tables
+from ..networks.tokenizer import Tokenizer
 
 
 def table_tensors(tables: Tables) -> dict[str, torch.Tensor]:
@@ -21,13 +20,13 @@ def table_tensors(tables: Tables) -> dict[str, torch.Tensor]:
     return {f"tables.{name}": torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
 
 
-def export(model: Tokenizer, tables: Tables, folder: Path, config: Config) -> Path:
+def export(network: Tokenizer, tables: Tables, folder: Path) -> Path:
     """Write NAME.safetensors into a folder, whole or not at all, and return its path."""
-    tensors = {f"network.{k}": v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    tensors = {f"network.{k}": v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
     tensors.update(table_tensors(tables))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{config.name}.safetensors"
+    path = folder / f"{network.config.name}.safetensors"
     temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, metadata={"prow": config.to_json()})
+    save_file(tensors, temporary, metadata={"prow": network.config.to_json()})
     os.replace(temporary, path)
     return path

@@ -1,7 +1,7 @@
-"""Write the graphs that `prow.onnx_codec` runs: `python -m prow.training.onnx_export` (needs the extra `dev`).
+"""Write the graphs that `prow.backends.onnx_backend` runs: `python -m prow.training.onnx_export` (extra `dev`).
 
-To be run whenever the code or the shape of the decoder's networks has changed, not for new weights: these are no part
-of the graphs. Graphs of models and shapes that are no more are removed.
+To be run whenever the code or the shape of the networks has changed, not for new weights: these are no part of the
+graphs. Graphs of models and shapes that are no more are removed.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ from __future__ import annotations
 import argparse
 import inspect
 from pathlib import Path
-from unittest.mock import patch
 
 import onnx
 import torch
 from torch import Tensor, nn
 
 from .. import registry
-from ..config import Config
-from ..onnx_codec import folder_name, parts
-from ..quantise import Costs, choose_prefix, keep_prefix, quantise
-from ..tokenizer import LoopFilter, Tokenizer, condition, pixel_scale
+from ..backends.onnx_backend import VIVID, folder_name, graph_names
+from ..backends.torch_backend import load_weights
+from ..format.config import Config
+from ..networks.condition import condition, pixel_scale
+from ..networks.loop_filter import LoopFilter
+from ..networks.quantise import Costs, choose_tokens, prefix_mask
+from ..networks.tokenizer import Tokenizer
+from ..networks.vivid import Vivid
 
 # Inputs of the graphs.
-PER_TILE = ("residual", "anchored", "context", "sizes", "step", "values", "counts", "exists", "last")
+PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last")
 GRAPHS = Path(__file__).parents[1] / "graphs"
 
 
 class _Encoder(nn.Module):
-    """`Tokenizer.analyse` and the choice of tokens as in `prow.codec`: counts [B] and values [B, K], int16."""
+    """`Tokenizer.analyse` and `choose_tokens`: counts [B] and values [B, K], int16."""
 
     def __init__(self, network: Tokenizer) -> None:
         super().__init__()
@@ -48,13 +51,13 @@ class _Encoder(nn.Module):
         kappa: Tensor,
     ) -> tuple[Tensor, Tensor]:
         ratios = self.network.analyse(residual, sizes, step, order)
-        values, gains = quantise(ratios, Costs(*prices[:, None]), kappa)
-        counts = choose_prefix(gains * exists, ends, go, stop, kappa, last)
-        return counts.to(torch.int16), keep_prefix(values * exists, counts, ends).to(torch.int16)
+        values, counts = choose_tokens(ratios, exists, Costs(*prices[:, None]), (go, stop), ends, last, kappa)
+        sent = prefix_mask(counts, ends, values.shape[1])
+        return counts.to(torch.int16), (values * sent).to(torch.int16)
 
 
 class _Inverse(nn.Module):
-    """`Tokenizer.restore`: tiles [B, 3, T, T] of what the integers add."""
+    """`Tokenizer.restore`: tiles [B, C, T, T] of what the integers add."""
 
     def __init__(self, network: Tokenizer) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class _Inverse(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """`Tokenizer.correct`: tiles [B, 3, T, T] of what the network adds."""
+    """`Tokenizer.correct`: tiles [B, C, T, T] of what the network adds."""
 
     def __init__(self, network: Tokenizer) -> None:
         super().__init__()
@@ -76,31 +79,42 @@ class _Decoder(nn.Module):
         values: Tensor,
         counts: Tensor,
         anchored: Tensor,
-        context: Tensor,
+        prediction: Tensor,
         step: Tensor,
         kind: Tensor,
         order: Tensor,
     ) -> Tensor:
-        return self.network.correct(values, counts, anchored, context, step, kind, order)
+        return self.network.correct(values, counts, anchored, prediction, step, kind, order)
 
 
 class _Filter(nn.Module):
-    """`Tokenizer.finish`: a level [1, 3, H, W], and what to add when it is doubled if the filter says that."""
+    """`Tokenizer.finish`: a level [1, C, H, W], and what to add when it is doubled if the filter says that."""
 
     def __init__(self, network: Tokenizer, part: str) -> None:
         super().__init__()
         self.network, self.part = network, part
 
     def forward(
-        self, picture: Tensor, context: Tensor, received: Tensor, step: Tensor, kind: Tensor
+        self, picture: Tensor, prediction: Tensor, coverage: Tensor, step: Tensor, kind: Tensor
     ) -> tuple[Tensor, ...]:
         loop_filter: LoopFilter = getattr(self.network, self.part)
         scale, cond = pixel_scale(step), condition(step, kind)
-        finished, ahead = loop_filter(picture, context, received, scale, cond)
+        finished, ahead = loop_filter(picture, prediction, coverage, scale, cond)
         return (finished.clamp(0, 255),) if ahead is None else (finished.clamp(0, 255), ahead)
 
 
-def _prefix_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor:
+class _Vivid(nn.Module):
+    """`Vivid`: a picture [1, 3, H, W]."""
+
+    def __init__(self, network: Vivid) -> None:
+        super().__init__()
+        self.vivid = network
+
+    def forward(self, picture: Tensor, noise: Tensor, cond: Tensor) -> Tensor:
+        return self.vivid(picture, noise, cond)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor:
     """`prow_kernels.prefix_attention` in operations that do not look at the counts."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H, P or N, D]
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
@@ -109,34 +123,40 @@ def _prefix_attention(q: Tensor, k: Tensor, v: Tensor, counts: Tensor) -> Tensor
     return (weights @ v * (counts > 0)[:, None, None, None]).transpose(1, 2)
 
 
-def graph(network: Tokenizer, part: str) -> onnx.ModelProto:
-    """One of `prow.onnx_codec.parts` as an ONNX graph whose weights are only named."""
+def graph(network: Tokenizer, name: str) -> onnx.ModelProto:
+    """One of `graph_names` of a network with `masked_attention` as an ONNX graph whose weights are only named."""
     of_tiles = {"encoder": _Encoder, "inverse": _Inverse, "decoder": _Decoder}
-    if part in of_tiles:
-        module = of_tiles[part](network)
-        inputs = _tiles(network.config)
-        given = tuple(inputs[name] for name in inspect.signature(module.forward).parameters)
+    if name in of_tiles:
+        module = of_tiles[name](network)
+        inputs, names = _tiles(network.config), list(inspect.signature(module.forward).parameters)
         tiles = {0: torch.export.Dim("tiles")}
-        shapes = {name: tiles if name in PER_TILE else None for name in inspect.signature(module.forward).parameters}
-    else:
-        module, given = _Filter(network, part), _level()
-        size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
-        shapes = {"picture": size, "context": size, "received": size, "step": None, "kind": None}
-    with patch("prow.tokenizer.prefix_attention", _prefix_attention):
-        program = torch.onnx.export(
-            module.eval(), given, dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False
-        )
+        shapes = {n: tiles if n in PER_TILE else None for n in names}
+        return _exported(module, tuple(inputs[n] for n in names), shapes, f"network.{name}.")
+    size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    shapes = {"picture": size, "prediction": size, "coverage": size, "step": None, "kind": None}
+    return _exported(_Filter(network, name), _level(network.config), shapes, f"network.{name}.")
+
+
+def vivid_graph() -> onnx.ModelProto:
+    """`Vivid` as an ONNX graph whose weights are only named."""
+    size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    given = torch.full((1, 3, 37, 23), 128.0), torch.zeros(1, 1, 37, 23), torch.zeros(1, 2)
+    return _exported(_Vivid(Vivid()), given, {"picture": size, "noise": size, "cond": None}, f"{VIVID}.")
+
+
+def _exported(module: nn.Module, given: tuple[Tensor, ...], shapes: dict, prefix: str) -> onnx.ModelProto:
+    program = torch.onnx.export(module.eval(), given, dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False)
     assert program is not None
-    return _bare(program.model_proto, f"network.{part}.")
+    return _bare(program.model_proto, prefix)
 
 
 def _tiles(config: Config) -> dict[str, Tensor]:
     """Inputs of the graphs of tiles, for three of them."""
-    k, t, n = config.coefficients, config.tile, config.tokens
+    k, c, t, n = config.coefficients, config.channels, config.tile, config.tokens
     return {
-        "residual": torch.full((3, 3, t, t), 20.0),
-        "anchored": torch.full((3, 3, t, t), 120.0),
-        "context": torch.full((3, 3, t, t), 128.0),
+        "residual": torch.full((3, c, t, t), 20.0),
+        "anchored": torch.full((3, c, t, t), 120.0),
+        "prediction": torch.full((3, c, t, t), 128.0),
         "sizes": torch.full((3, 2), t),
         "step": torch.ones(3),
         "kind": torch.tensor(1),
@@ -153,10 +173,10 @@ def _tiles(config: Config) -> dict[str, Tensor]:
     }
 
 
-def _level() -> tuple[Tensor, ...]:
+def _level(config: Config) -> tuple[Tensor, ...]:
     """Inputs of `_Filter` for a level of 23 x 37 px."""
-    pictures = [torch.full((1, 3, 37, 23), 128.0) for _ in range(3)]
-    return *pictures, torch.ones(1), torch.tensor(1)
+    picture, prediction = (torch.full((1, config.channels, 37, 23), 128.0) for _ in range(2))
+    return picture, prediction, torch.full((1, 3, 37, 23), 128.0), torch.ones(1), torch.tensor(1)
 
 
 def _bare(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
@@ -174,15 +194,19 @@ def _bare(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
     return model
 
 
-def export(name: str, folder: Path) -> None:
-    """Write the graphs of an installed model into its folder below `folder`."""
-    network = registry.load(name).network("cpu")
-    path = folder / folder_name(network.config)
-    path.mkdir(parents=True, exist_ok=True)
-    for part in parts(network.config):
-        content = graph(network, part).SerializeToString(deterministic=True)
-        (path / f"{part}.onnx").write_bytes(content)
-        print(f"{path / part}.onnx  {len(content):,} bytes")
+def export(model: registry.ModelFile, folder: Path) -> None:
+    """Write the graphs of a model into its folder below `folder`."""
+    network = Tokenizer(model.config, masked_attention)
+    load_weights(network, model.content, model.config.name)
+    for name in graph_names(model.config):
+        _write(graph(network, name), folder / folder_name(model.config) / f"{name}.onnx")
+
+
+def _write(model: onnx.ModelProto, path: Path) -> None:
+    content = model.SerializeToString(deterministic=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    print(f"{path}  {len(content):,} bytes")
 
 
 def main() -> None:
@@ -192,7 +216,8 @@ def main() -> None:
     for old in out.glob("*/*.onnx"):
         old.unlink()
     for model in registry.models():
-        export(model.name, out)
+        export(registry.load(model.name), out)
+    _write(vivid_graph(), out / VIVID / f"{VIVID}.onnx")
     for folder in out.iterdir():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import KIND_NAMES, STEPS, Config
-from ..quantise import Costs
-from ..tables import AROUND, DIRECT, INPUTS, SYMBOLS, TILE_BINS, TOTAL, Tables
+from ..entropy.tables import AROUND, DIRECT, SYMBOLS, TILE_BINS, TOTAL, Tables, input_count
+from ..format.config import KIND_NAMES, STEPS, Config
+from ..networks.quantise import Costs
 
 ZERO_LOGITS = np.arange(-6.0, 9.01, 0.15)  # the bank: a class per logit of the probability of 0
 GO_LOGITS = np.arange(-9.0, 9.01, 0.2)  # the odds: a class per logit of the probability of continue
@@ -23,6 +23,7 @@ class Statistics:
 
     def __init__(self, config: Config, device: torch.device | str) -> None:
         kinds, k, n = len(KIND_NAMES), config.coefficients, config.tokens
+        self.inputs = input_count(config)
         self.sent = torch.zeros(3, kinds, STEPS, k, device=device)  # sent, of these non-zero, sum of magnitudes
         self.flags = torch.zeros(2, kinds, STEPS, n, device=device)  # flags, of these continue
         self.order = torch.arange(k, device=device).repeat(kinds, 1)
@@ -40,25 +41,25 @@ class Statistics:
         self.sent *= factor
         self.flags *= factor
 
-    def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
-        """steps [B] grid indices; values, sent (bool) [B, K]; counts [B] tokens sent of at most last [B]."""
+    def add(self, kind: int, indices: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
+        """indices [B], of steps; values, sent (bool) [B, K]; counts [B] tokens sent of at most last [B]."""
         for i, part in enumerate((sent.float(), (sent & (values != 0)).float(), values.abs() * sent)):
-            self.sent[i, kind].index_add_(0, steps, part)
+            self.sent[i, kind].index_add_(0, indices, part)
         numbers = torch.arange(self.flags.shape[-1], device=counts.device)
         asked = (numbers <= counts[:, None]) & (numbers < last[:, None])
-        self.flags[0, kind].index_add_(0, steps, asked.float())
-        self.flags[1, kind].index_add_(0, steps, (asked & (numbers < counts[:, None])).float())
+        self.flags[0, kind].index_add_(0, indices, asked.float())
+        self.flags[1, kind].index_add_(0, indices, (asked & (numbers < counts[:, None])).float())
 
     def refresh(self) -> None:
         """Prices anew from the counts."""
         self._prices = tuple(torch.as_tensor(p, device=self.sent.device) for p in self._fit())
 
-    def prices(self, kind: int, steps: Tensor) -> tuple[Costs, Tensor, Tensor]:
-        """Costs [B, K] of the integers, and bits [B, N] of continue and of stop."""
+    def prices(self, kind: int, indices: Tensor) -> tuple[Costs, Tensor, Tensor]:
+        """Costs [B, K] of the integers at step indices [B], and bits [B, N] of continue and of stop."""
         if self._prices is None:
             self.refresh()
         assert self._prices is not None
-        zero, size, go = (p[kind][steps] for p in self._prices)
+        zero, size, go = (p[kind][indices] for p in self._prices)
         ratio = 1 - 1 / size
         one = 1 - (1 - zero).log2() - (1 - ratio).log2()
         more = (-ratio.log2()).clamp(min=0.05)
@@ -92,7 +93,7 @@ class Statistics:
         return Tables(
             bank=bank,
             classes=classes,
-            w1=np.zeros((INPUTS, 1), np.int16),
+            w1=np.zeros((self.inputs, 1), np.int16),
             b1=np.zeros(1, np.int32),
             w2=np.zeros((1, 1), np.int16),
             b2=np.zeros(1, np.int32),

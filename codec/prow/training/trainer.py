@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..config import CONFIGS, Config
-from ..geometry import passes
-from ..quantise import Costs
-from ..tokenizer import Tokenizer
+from ..format.config import CONFIGS, Config
+from ..format.geometry import passes
+from ..networks.quantise import Costs
+from ..networks.tokenizer import Tokenizer
 from . import loop
 from .data import Batches
+from .descent import Descent
 from .statistics import Statistics
 
 CUT = 0.5  # share of batches whose streams end early, somewhere
@@ -57,11 +58,12 @@ class Trainer:
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.model.bf16 = options.bf16
         self.statistics = Statistics(self.config, self.device)
-        self.step, self.minutes = 0, 0.0
-        weights = list(self.model.parameters())
-        self.optimiser = (
-            torch.optim.AdamW(weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001) if weights else None
-        )
+        self.minutes = 0.0
+        self.descent: Descent | None = None  # a linear model has nothing to learn
+        if weights := list(self.model.parameters()):
+            optimiser = torch.optim.AdamW(weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001)
+            average = self.average, self.model
+            self.descent = Descent(optimiser, warm_up=100, fall=0.4, clip=1.0, average=average, decay=options.average)
         self.batches = Batches(options.data, options.pixels, options.sides, options.coarse_sides, options.seed)
 
     # -- state ---------------------------------------------------------------------------------------------------
@@ -70,14 +72,18 @@ class Trainer:
     def state_file(self) -> Path:
         return self.options.out / "state.pt"
 
+    @property
+    def updates(self) -> int:
+        return self.descent.updates if self.descent else 0
+
     def save(self) -> None:
         state = {
             "config": self.config.to_json(),
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict() if self.optimiser else None,
+            "optimiser": self.descent.optimiser.state_dict() if self.descent else None,
+            "updates": self.updates,
             "statistics": self.statistics.state(),
-            "step": self.step,
             "minutes": self.minutes,
         }
         self.options.out.mkdir(parents=True, exist_ok=True)
@@ -92,10 +98,11 @@ class Trainer:
             raise ValueError(f"{self.state_file} was trained with {trained}, this is {self.config}")
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        if self.optimiser:
-            self.optimiser.load_state_dict(state["optimiser"])
+        if self.descent:
+            self.descent.optimiser.load_state_dict(state["optimiser"])
+            self.descent.updates = state["updates"]
         self.statistics.load(state["statistics"])
-        self.step, self.minutes = state["step"], state["minutes"]
+        self.minutes = state["minutes"]
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -105,15 +112,15 @@ class Trainer:
         pixels = torch.from_numpy(batch.pixels.copy()).to(self.device)
         return pixels.permute(0, 3, 1, 2).float(), batch.coarse
 
-    def base_steps(self, count: int) -> Tensor:
-        """Base steps [count]: around the usual one, some of them far from it."""
+    def bases(self, count: int) -> Tensor:
+        """Bases [count]: around the usual one, some of them far from it."""
         usual = self.config.usual_base
         common = torch.randint(usual - 4, usual + 4, (count,), device=self.device)
         rare = torch.randint(8, 48, (count,), device=self.device)
         return torch.where(torch.rand(count, device=self.device) < 0.88, common, rare)
 
     def start_from(self, path: Path) -> None:
-        """Take order of coefficients and weights from a model file, to train it further.
+        """Take scan order and weights from a model file, to train it further.
 
         A model can grow: weights that the file lacks or has in other shapes start anew, but for convolutions that now
         have more inputs, whose weights for these start at zero.
@@ -133,7 +140,7 @@ class Trainer:
         self.statistics.order.copy_(tensors["tables.order"])
 
     def bootstrap(self, batches: int, *, order: bool = True) -> None:
-        """First statistics, and unless told not to the order of the coefficients, from the linear anchor alone."""
+        """First statistics, and unless told not to the scan order, from the linear anchor alone."""
         linear = Tokenizer(dataclasses.replace(self.config, network=False)).to(self.device)
         energy = torch.zeros(self.statistics.order.shape, device=self.device)
         with torch.no_grad():
@@ -148,11 +155,13 @@ class Trainer:
         """Adds to [kinds, K] each coefficient's mean energy in squared steps, none counting for more than 4."""
 
         class Recorder(GenericPrices):
-            def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
+            def add(
+                self, kind: int, indices: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor
+            ) -> None:
                 energy[kind] += values.square().clamp(max=4).mean(0)
 
         images, coarse = self.images()
-        base, recorder = self.base_steps(len(images)), Recorder(self.config)
+        base, recorder = self.bases(len(images)), Recorder(self.config)
         for _result in loop.run_passes(linear, images, base, recorder, 0.05, refine=2, coarse=coarse):  # type: ignore[arg-type]
             pass
 
@@ -160,21 +169,21 @@ class Trainer:
     def _measure(self, model: Tokenizer, kappa: float) -> None:
         """One batch through a model for the statistics alone."""
         images, coarse = self.images()
-        base, refine = self.base_steps(len(images)), self._refine(coarse)
+        base, refine = self.bases(len(images)), self._refine(coarse)
         for _result in loop.run_passes(model, images, base, self.statistics, kappa, refine=refine, coarse=coarse):
             pass
         self.statistics.refresh()
 
-    def train_step(self) -> float:
+    def train_on_batch(self) -> float:
         """One batch through all passes; returns the mean loss of a pass."""
-        assert self.optimiser is not None
+        assert self.descent is not None
         images, coarse = self.images()
         beyond = int(torch.randint(0, 3, ())) if coarse else 0  # finer levels that coarse batches do not show
         if beyond:  # four times as many px of each picture are coded
             images = images[: max(1, len(images) // 4)]
         refine = self._refine(coarse)
         plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, self.config)
-        last = sum(step.depth >= max(beyond, 1) for step in plan) if coarse else plan[0].depth + 1 + refine
+        last = sum(pass_.octaves >= max(beyond, 1) for pass_ in plan) if coarse else plan[0].octaves + 1 + refine
         cut = None
         if torch.rand(()) < CUT:
             cut = loop.Cut(int(torch.randint(0, last, ())), torch.rand(len(images), device=self.device))
@@ -183,7 +192,7 @@ class Trainer:
         for result in loop.run_passes(
             self.model,
             images,
-            self.base_steps(len(images)),
+            self.bases(len(images)),
             self.statistics,
             self.options.kappa,
             cut=cut,
@@ -193,15 +202,9 @@ class Trainer:
         ):
             result.loss.backward()
             losses.append(float(result.loss.detach()))
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.options.rate * self._schedule()
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self._update_average()
-        if self.step % 20 == 0:
+        if self.updates % 20 == 0:
             self.statistics.refresh()
-        self.step += 1
+        self.descent.update(self.minutes / self.options.minutes)
         return sum(losses) / len(losses)
 
     def _refine(self, coarse: bool) -> int:
@@ -209,17 +212,6 @@ class Trainer:
         if coarse or torch.rand(()) > REFINED:
             return 0
         return int(torch.randint(1, len(self.config.refine_shifts) + 1, ()))
-
-    def _schedule(self) -> float:
-        """Warm-up over 100 steps, constant, then a linear fall over the last 40 % of the minutes."""
-        left = 1 - self.minutes / self.options.minutes
-        return min(1.0, (self.step + 1) / 100) * min(1.0, max(left, 0.0) / 0.4 + 0.03)
-
-    def _update_average(self) -> None:
-        weight = min(self.options.average, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(now, 1 - weight)
 
     def collect(self, minutes: float) -> None:
         """Fresh statistics of the averaged weights, without drop: what the tables are made of."""
@@ -236,12 +228,12 @@ class GenericPrices:
         self.order = torch.arange(config.coefficients).repeat(4, 1)
         self.tokens = config.tokens
 
-    def prices(self, kind: int, steps: Tensor) -> tuple[Costs, Tensor, Tensor]:
-        flat = torch.ones(len(steps), 1)
-        flag = torch.full((len(steps), self.tokens), 0.01)
+    def prices(self, kind: int, indices: Tensor) -> tuple[Costs, Tensor, Tensor]:
+        flat = torch.ones(len(indices), 1)
+        flag = torch.full((len(indices), self.tokens), 0.01)
         return Costs(0.01 * flat, 4.0 * flat, 1.5 * flat), flag, flag
 
-    def add(self, kind: int, steps: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
+    def add(self, kind: int, indices: Tensor, values: Tensor, sent: Tensor, counts: Tensor, last: Tensor) -> None:
         raise NotImplementedError
 
 

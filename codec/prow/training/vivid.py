@@ -1,7 +1,7 @@
 """Train the vivid style of a model: `python -m prow.training.vivid --data DIR --minutes 25 --out DIR`.
 
-A fifth of the minutes goes into pairs: crops of the training photos, coded by the installed model at random base steps,
-half of them cut at random, and decoded. The rest is training on crops of these pairs. Needs the extra `train`.
+A fifth of the minutes goes into pairs: crops of the training photos, coded by the installed model, cut at random, and
+decoded. The rest is training on crops of these pairs. Needs the extra `train`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .. import registry
-from ..codec import Codec
-from ..geometry import passes
-from ..stream import read
-from ..vivid import Vivid, condition, grain
+from ..backends.torch_backend import load_backend
+from ..coding.codec import Codec, Wanted
+from ..coding.vivid import condition, grain
+from ..entropy.model import StreamSpec
+from ..entropy.reader import read
+from ..networks.vivid import Vivid
 from . import st_lpips
 from .data import SUFFIXES, crop_photo, find_sources
+from .descent import Descent
 from .trainer import log_line
 
 SIDE, CROP = 256, 128  # px of a pair, and of what is learned from at once
@@ -50,12 +53,13 @@ class Pair:
 def make_pair(codec: Codec, pixels: np.ndarray, share: float) -> Pair:
     """Code pixels [H, W, 3] up to the first pass at full resolution, cut the stream to a share of its bytes, decode
     what is left."""
-    plan, config = passes(pixels.shape[1], pixels.shape[0], codec.config), codec.config
-    coded = codec.encode(pixels, config.usual_base, targets=codec.targets(pixels, plan[0].depth + 1))
-    content, sent = coded.content[: max(4, round(share * len(coded.content)))], coded.tokens
-    received = read(content, sent.width, sent.height, sent.model_id, codec.config, codec.tables)
-    decoded = codec.decode(received, after=coded).round().to(torch.uint8)
-    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, condition(received, config))
+    height, width = pixels.shape[:2]
+    spec = StreamSpec(width, height, codec.model)
+    targets = codec.backend.targets(pixels, spec.passes[0].octaves + 1)
+    (coded,) = codec.encode_many((width, height), [Wanted(codec.model.config.usual_base, targets)])
+    received = read(coded.content[: max(4, round(share * len(coded.content)))], spec)
+    decoded = codec.decode(received).round().to(torch.uint8)
+    return Pair(torch.from_numpy(pixels.copy()).permute(2, 0, 1), decoded, condition(received, spec))
 
 
 class Critic(nn.Module):
@@ -77,23 +81,23 @@ class Critic(nn.Module):
 
 def random_pairs(codec: Codec, data: Path, minutes: float, rng: random.Random) -> list[Pair]:
     photos, _ = find_sources(data)
-    until, found = time.monotonic() + 60 * minutes, []
-    while time.monotonic() < until or not found:
+    until, pairs = time.monotonic() + 60 * minutes, []
+    while time.monotonic() < until or not pairs:
         pixels = crop_photo(rng.choice(photos).open(), SIDE, SIDE, rng, whole=0.3)
-        found.append(make_pair(codec, np.ascontiguousarray(pixels), SHORTEST ** rng.random()))
-    return found
+        pairs.append(make_pair(codec, np.ascontiguousarray(pixels), SHORTEST ** rng.random()))
+    return pairs
 
 
 def validation_pairs(codec: Codec, folder: Path, count: int) -> list[Pair]:
     """The middle of `count` photos at half size, streams of all lengths."""
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    found = []
+    pairs = []
     for i, path in enumerate(paths[:: max(1, len(paths) // count)][:count]):
         photo = Image.open(path).convert("RGB").reduce(2)
         left, top = (photo.width - SIDE) // 2, (photo.height - SIDE) // 2
         pixels = np.asarray(photo.crop((left, top, left + SIDE, top + SIDE)))
-        found.append(make_pair(codec, pixels, SHORTEST ** (i / max(1, count - 1))))
-    return found
+        pairs.append(make_pair(codec, pixels, SHORTEST ** (i / max(1, count - 1))))
+    return pairs
 
 
 def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,14 +108,14 @@ def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor, Tensor]:
 
 def random_crops(pairs: list[Pair], count: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
     """As `stacked`, of crops of CROP px, half of them mirrored."""
-    found = []
+    crops = []
     for pair in rng.choices(pairs, k=count):
         top, left = rng.randrange(SIDE - CROP + 1), rng.randrange(SIDE - CROP + 1)
         one, other = (x[:, top : top + CROP, left : left + CROP] for x in (pair.original, pair.decoded))
         if rng.random() < 0.5:
             one, other = one.flip(2), other.flip(2)
-        found.append(Pair(one, other, pair.cond))
-    return stacked(found)
+        crops.append(Pair(one, other, pair.cond))
+    return stacked(crops)
 
 
 def losses(weights: st_lpips.Weights, painted: Tensor, originals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,17 +129,22 @@ def losses(weights: st_lpips.Weights, painted: Tensor, originals: Tensor) -> tup
     return distance, error.square().mean(), F.avg_pool2d(error, 8).square().mean()
 
 
+def _noise() -> Tensor:
+    """[SIDE, SIDE]"""
+    return torch.from_numpy(grain(SIDE, SIDE))
+
+
 @torch.no_grad()
 def figures(network: Vivid, weights: st_lpips.Weights, pairs: list[Pair]) -> dict[str, float]:
     """Mean ST-LPIPS and PSNR of decoded pictures and of the repainted ones."""
-    found = []
+    rows = []
     for pair in pairs:
         original, decoded, cond = stacked([pair])
-        painted = network(decoded, grain(SIDE, SIDE)[None, None], cond)
+        painted = network(decoded, _noise()[None, None], cond)
         for picture in (decoded, painted):
             distance, error, _ = losses(weights, picture, original)
-            found += [float(distance), -10 * float(error.log10())]
-    before, psnr_before, after, psnr = np.reshape(found, (-1, 4)).mean(0).round(4).tolist()
+            rows += [float(distance), -10 * float(error.log10())]
+    before, psnr_before, after, psnr = np.reshape(rows, (-1, 4)).mean(0).round(4).tolist()
     return {"st_lpips_faithful": before, "psnr_faithful": psnr_before, "st_lpips_vivid": after, "psnr_vivid": psnr}
 
 
@@ -156,10 +165,11 @@ def train(
     weights, rng = st_lpips.load(), random.Random(1)
     average = copy.deepcopy(network).requires_grad_(False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.001)
+    descent = Descent(optimiser, warm_up=50, fall=0.4, clip=1.0, average=(average, network), decay=0.995)
     critic = Critic()
-    taught = torch.optim.Adam(critic.parameters(), lr=2 * rate, betas=(0.5, 0.99))
+    taught = Descent(torch.optim.Adam(critic.parameters(), lr=2 * rate, betas=(0.5, 0.99)), least=1.0)
     began = logged = time.monotonic()
-    step, noise = 0, grain(SIDE, SIDE)
+    noise = _noise()
     while (used := (time.monotonic() - began) / 60) < minutes:
         originals, decoded, cond = random_crops(pairs, batch, rng)
         top, left = rng.randrange(SIDE - CROP), rng.randrange(SIDE - CROP)
@@ -170,23 +180,19 @@ def train(
         distance, error, tone = losses(weights, painted, originals)
         doubt = -critic(painted, decoded).mean()
         (distance + FIDELITY * error + TONE * tone + CRITIC * doubt).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 50) * min(1.0, (1 - used / minutes) / 0.4 + 0.03)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        taught.zero_grad(set_to_none=True)
+        descent.update(used / minutes)
+        taught.optimiser.zero_grad(set_to_none=True)
         real, false = critic(originals, decoded), critic(painted.detach(), decoded)
         (F.relu(1 - real).mean() + F.relu(1 + false).mean()).backward()
-        taught.step()
-        step += 1
-        for mean, now in zip(average.parameters(), network.parameters(), strict=True):
-            mean.lerp_(now.detach(), 1 - min(0.995, (step + 1) / (step + 10)))
+        taught.update(used / minutes)
         if time.monotonic() - logged > 120:
             logged = time.monotonic()
-            log_line(out / "vivid.jsonl", {"minutes": round(used, 1), "step": step} | figures(average, weights, val))
+            log_line(
+                out / "vivid.jsonl",
+                {"minutes": round(used, 1), "updates": descent.updates} | figures(average, weights, val),
+            )
             write(average, out, name)
-    print(json.dumps({"minutes": round(used, 1), "step": step} | figures(average, weights, val)))
+    print(json.dumps({"minutes": round(used, 1), "updates": descent.updates} | figures(average, weights, val)))
     print(write(average, out, name))
     return average
 
@@ -198,13 +204,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--batch", type=int, default=4, help=f"crops of {CROP} px a step")
+    parser.add_argument("--batch", type=int, default=4, help=f"crops of {CROP} px an update")
     parser.add_argument("--init", type=Path, metavar="FILE", help="weights to start from")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     model = registry.load(args.model)
-    codec = Codec(model.network("cpu"), model.tables)
+    codec = Codec(load_backend(model, "cpu"))
     network = Vivid()
     if args.init:
         network.load_state_dict({name: weights.float() for name, weights in load_file(args.init).items()})

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.acceptance`: does prow keep its promises on real pictures?"""

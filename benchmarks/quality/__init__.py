@@ -1,0 +1,1 @@
+"""What a file costs and what its picture is worth: metrics, records of measurements, summaries, tables, plots."""

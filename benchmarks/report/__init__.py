@@ -1,0 +1,1 @@
+"""`python -m benchmarks.report`: results and pictures as one HTML page."""

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.speed`: how long prow takes and how much memory, beside WebP and AVIF."""

@@ -1,0 +1,1 @@
+"""The loop over the passes, as encoders and decoders run it."""

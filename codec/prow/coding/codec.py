@@ -1,0 +1,173 @@
+"""Pictures to tokens and back: encoders and decoders run the same loop (`prow.coding.reconstruction`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..backends.base import Backend, Pictures
+from ..entropy.model import Model, StreamSpec
+from ..entropy.writer import Classes, Writer
+from ..format.geometry import Pass
+from ..format.tokens import PassTokens, Tokens
+from .reconstruction import Reconstruction, filter_octaves
+
+KAPPA = 0.02  # price of a bit in squared quantiser steps: low, since what a pass drops the next one has to mend
+PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A picture to encode.
+
+    Attributes:
+        base: step index of the first pass at full resolution.
+        targets: what each pass that is run should arrive at (`Backend.targets`); passes beyond these are left out.
+        room: how many bytes of the stream are wanted, beyond which passes are left out; None: all.
+    """
+
+    base: int
+    targets: list[Pictures]
+    room: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """An encoder's result.
+
+    Attributes:
+        tokens: what it chose; none in the passes that it did not come to.
+        content: the stream, untrimmed. classes: what helps `read` with any prefix of it (`Writer.classes`).
+        predictions: what each pass that it came to started from.
+    """
+
+    tokens: Tokens
+    content: bytes
+    classes: Classes
+    predictions: tuple[Pictures, ...]
+
+    def same_passes(self, tokens: Tokens) -> int:
+        """How many of the passes that the encoder ran, less the last, have these tokens too; at most as many as stand
+        before the last one with tokens, since behind it a decoder may leave out filters (`filter_octaves`)."""
+        coded = tokens.coded
+        limit = min(len(self.predictions) - 1, coded[-1]) if coded and tokens.base == self.tokens.base else 0
+        pairs = zip(tokens.passes[:limit], self.tokens.passes, strict=False)
+        return next((index for index, (a, b) in enumerate(pairs) if not a.same_as(b)), limit)
+
+
+class _Stream:
+    """The stream of a picture in the making."""
+
+    def __init__(self, wanted: Wanted, spec: StreamSpec) -> None:
+        self.wanted, self.spec = wanted, spec
+        self.writer = Writer(wanted.base, spec.model)
+        self.parts: list[PassTokens] = []
+        self.predictions: list[Pictures] = []
+
+    def wants(self, index: int) -> bool:
+        """Whether anything of a pass is wanted."""
+        full = self.wanted.room is not None and len(self.writer.bytes()) - PENDING >= self.wanted.room
+        return not full and index < len(self.wanted.targets)
+
+    def add(self, pass_: Pass, part: PassTokens, prediction: Pictures) -> None:
+        self.writer.add(pass_, part)
+        self.parts.append(part)
+        self.predictions.append(prediction)
+
+    def coded(self) -> Coded:
+        tokens, done = self.spec.empty(self.wanted.base), len(self.parts)
+        for pass_, part in zip(self.spec.passes[done:], tokens.passes[done:], strict=True):
+            self.writer.add(pass_, part)  # or a reader would take the coder's last bytes for more
+        tokens = dataclasses.replace(tokens, passes=(*self.parts, *tokens.passes[done:]))
+        return Coded(tokens, self.writer.bytes(), self.writer.classes(), tuple(self.predictions))
+
+
+class Codec:
+    """A model on a backend. All pictures of a call have one size and go through each pass together."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def model(self) -> Model:
+        return self.backend.model
+
+    def encode(self, pixels: np.ndarray, base: int, *, kappa: float = KAPPA, room: int | None = None) -> Coded:
+        """One picture uint8 [H, W, C]; see `encode_many`."""
+        wanted = Wanted(base, self.backend.targets(pixels), room)
+        return self.encode_many((pixels.shape[1], pixels.shape[0]), [wanted], kappa=kappa)[0]
+
+    def encode_many(self, size: tuple[int, int], batch: Sequence[Wanted], *, kappa: float = KAPPA) -> list[Coded]:
+        """Run the passes in the decoder's own loop and choose tokens in each.
+
+        Args:
+            size: width and height in px. kappa: price of a bit in squared quantiser steps.
+        """
+        spec = StreamSpec(*size, self.model)
+        streams, active = [_Stream(wanted, spec) for wanted in batch], list(range(len(batch)))
+        pictures = Reconstruction(self.backend, [wanted.base for wanted in batch])
+        for index, pass_ in enumerate(spec.passes):
+            going = [place for place, i in enumerate(active) if streams[i].wants(index)]
+            if not going:
+                break
+            active = [active[place] for place in going]
+            pictures.keep(going)
+            prediction = pictures.predict(pass_)
+            targets = self.backend.concatenate([batch[i].targets[index] for i in active])
+            parts = self.backend.choose(pass_, pictures.bases, targets, prediction, kappa)
+            pictures.receive(parts)
+            for place, (i, part) in enumerate(zip(active, parts, strict=True)):
+                streams[i].add(pass_, part, prediction[place : place + 1])
+        return [stream.coded() for stream in streams]
+
+    def decode(self, tokens: Tokens) -> Pictures:
+        """Tokens -> picture [C, H, W], 0 to 255."""
+        return self.decode_many([tokens])[0]
+
+    def decode_many(self, batch: Sequence[Tokens]) -> list[Pictures]:
+        """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W]."""
+        (key, *others) = {self.alike(tokens) for tokens in batch}
+        if others:
+            raise ValueError(f"pictures of {key} and {others[0]} came, wanted one width, height and filter_octaves")
+        width, height, filters = key
+        pictures = Reconstruction(self.backend, [self._base(tokens) for tokens in batch], filters)
+        for index, pass_ in enumerate(StreamSpec(width, height, self.model).passes):
+            pictures.predict(pass_)
+            pictures.receive([tokens.passes[index] for tokens in batch])
+        return list(pictures.picture())
+
+    def alike(self, tokens: Tokens) -> tuple[int, int, tuple[int, int]]:
+        """Width, height and filters of a picture: those that have all of it in common can be decoded together."""
+        spec = StreamSpec(tokens.width, tokens.height, self.model)
+        return tokens.width, tokens.height, filter_octaves(tokens, spec)
+
+    def draft(self, tokens: Tokens, last: int, after: Coded | None = None) -> Pictures:
+        """Tokens -> the pictures [1, C, H, W], 0 to 255, of pass `last` at its own level and before its loop filter,
+        which takes most of the time and changes little there.
+
+        Args:
+            after: an encoder's result for the same picture; passes with the same tokens are not run again.
+        """
+        spec, first, start = StreamSpec(tokens.width, tokens.height, self.model), 0, None
+        if after is not None:
+            first = min(after.same_passes(tokens), last)
+            start = after.predictions[first]
+        pictures = Reconstruction(self.backend, [self._base(tokens)], filter_octaves(tokens, spec), start)
+        for pass_, part in zip(spec.passes[first : last + 1], tokens.passes[first:], strict=False):
+            pictures.predict(pass_)
+            pictures.receive([part])
+        return pictures.unfiltered().clip(0, 255)
+
+    def distortion(self, tokens: Tokens, targets: list[Pictures], last: int, after: Coded | None = None) -> float:
+        """How far the draft of pass `last` is from its target (`Backend.log_distortion`).
+
+        Args:
+            targets: from `Backend.targets`. after: as for `draft`.
+        """
+        full = targets[last].shape[-2:] == (tokens.height, tokens.width)
+        return self.backend.log_distortion(self.draft(tokens, last, after), targets[last], full=full)
+
+    def _base(self, tokens: Tokens) -> int:
+        return self.model.config.usual_base if tokens.base is None else tokens.base

@@ -1,0 +1,1 @@
+"""Tokens to bytes and back: frequency tables, the context model, the range coder (SPEC section 5)."""

@@ -1,0 +1,139 @@
+"""Bytes to tokens: of any prefix of a stream, exactly what its bytes determine (SPEC section 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..format.config import NEAR
+from ..format.tokens import PassTokens, Tokens
+from .context_model import PassContext
+from .layout import Layout, Rounds
+from .model import Model, StreamSpec
+from .range_coder import Decoder, Ended
+from .tables import from_symbols, raw_bit_counts, raw_bit_shifts
+from .writer import BIT, FAR, LONG, SHORT, Classes, skip_frequencies
+
+
+class _Recalled:
+    """In the place of contexts, the classes that a writer had: nothing is left to find out.
+
+    That holds as long as the symbols read are those that were written.
+    """
+
+    def __init__(self, classes: Classes, model: Model) -> None:
+        self._symbols, self._flags = classes.symbols, classes.flags
+        self._ends = [0, *np.cumsum(model.config.token_dims)]
+
+    def groups(self, token: int) -> list[tuple[int, int]]:
+        return [(self._ends[token], self._ends[token + 1])]
+
+    def classes(self, rank: np.ndarray, tile: np.ndarray) -> np.ndarray:
+        classes, self._symbols = self._split(self._symbols, len(rank))
+        return classes
+
+    def flag_classes(self, token: int, tile: np.ndarray) -> np.ndarray:
+        classes, self._flags = self._split(self._flags, len(tile))
+        return classes
+
+    @staticmethod
+    def _split(classes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        if count > len(classes):
+            raise Ended(np.zeros(0, np.int32))
+        return classes[:count], classes[count:]
+
+    def update(self, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray) -> None:
+        pass
+
+    def go_on(self, token: int, tile: np.ndarray) -> None:
+        pass
+
+
+def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> Tokens:
+    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Never fails.
+
+    Args:
+        classes: `Writer.classes` of the stream that these bytes are a prefix of, if they are at hand: this takes a
+            fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
+            other tokens than a reader would.
+    """
+    model = spec.model
+    decoder, usual = Decoder(payload, model.tables), model.config.usual_base
+    try:
+        offset = int(decoder.choices(1, SHORT)[0])
+        base = usual - NEAR + offset if offset < FAR else int(decoder.choices(1, LONG)[0])
+    except Ended:
+        return spec.empty(None)
+    tokens, coded, recalled = spec.empty(base), True, classes and _Recalled(classes, model)
+    before: PassContext | None = None
+    try:
+        for pass_, part in zip(spec.passes, tokens.passes, strict=True):
+            coded = bool(decoder.choices(1, skip_frequencies(coded))[0])
+            if coded:
+                context = recalled
+                if context is None:
+                    context = before = PassContext(pass_, base, model, before)
+                _read_pass(decoder, context, part, model.layout(pass_))
+    except Ended:
+        pass
+    return tokens
+
+
+def _read_pass(decoder: Decoder, context: PassContext | _Recalled, part: PassTokens, layout: Layout) -> None:
+    rounds = Rounds(layout)
+    for token in rounds:
+        tiles = rounds.go_on(decoder.flags(context.flag_classes(token, rounds.tiles)))
+        context.go_on(token, tiles)
+        if len(tiles):
+            _read_token(decoder, layout, context, part, token, tiles)
+            part.counts[tiles] = token + 1
+
+
+def _read_token(
+    decoder: Decoder,
+    layout: Layout,
+    context: PassContext | _Recalled,
+    part: PassTokens,
+    token: int,
+    active: np.ndarray,
+) -> None:
+    """Read a token of all active tiles into its place; Ended after storing what there is of it."""
+    ranks, tiles, symbols = [], [], []
+    bits: np.ndarray | None = None
+    try:
+        for start, end in context.groups(token):
+            rank, tile = layout.positions(active, start, end)
+            ranks.append(rank)
+            tiles.append(tile)
+            symbols.append(decoder.symbols(context.classes(rank, tile)))
+            context.update(rank, tile, symbols[-1])
+        bits = decoder.choices(int(raw_bit_counts(np.concatenate(symbols)).sum()), BIT)
+    except Ended as end:
+        if len(symbols) < len(ranks):
+            symbols.append(end.symbols)
+        else:
+            bits = end.symbols
+        raise
+    finally:
+        if ranks:
+            _store(part, token, np.concatenate(ranks), np.concatenate(tiles), np.concatenate(symbols), bits)
+
+
+def _store(
+    part: PassTokens, token: int, rank: np.ndarray, tile: np.ndarray, symbols: np.ndarray, bits: np.ndarray | None
+) -> None:
+    """Write integers into their places. Missing raw bits of an integer read as 1, 0, 0, ...: the middle."""
+    counts = raw_bit_counts(symbols)
+    large = counts[counts > 0]
+    shift = raw_bit_shifts(large)
+    owner = np.repeat(np.arange(len(large)), large)
+    received = 0 if bits is None else len(bits)
+    filled = np.zeros(len(owner), np.int32)
+    if bits is not None:
+        filled[:received] = bits
+    missing = np.arange(len(owner)) >= received
+    filled[missing & ((shift == large[owner] - 1) | (np.arange(len(owner)) == received))] = 1
+    raw = np.zeros(len(symbols), np.int32)
+    raw[counts > 0] = np.bincount(owner, filled << shift, minlength=len(large)).astype(np.int32)
+    part.values[tile[: len(symbols)], rank[: len(symbols)]] = from_symbols(symbols, raw)
+    touched = tile[: len(symbols)][symbols != 0]
+    part.counts[touched] = np.maximum(part.counts[touched], token + 1)

@@ -1,0 +1,295 @@
+"""The file container: a header of 3 to 14 bytes around one range-coded payload (SPEC.md sections 1 to 3).
+
+Which function? `pack` writes a file, `parse` reads one, `truncate` cuts one to a size, and `payload_room` says
+how many payload bytes fit into a budget. None of them needs a model, and none allocates more than the bytes
+that it was given, whatever the header claims.
+
+    >>> data = pack(b"tokens", width=768, height=512, model_id=2)
+    >>> len(data)
+    18
+    >>> header, payload, state = parse(data[:15])
+    >>> header.width, header.height, payload, state
+    (768, 512, b'tok', 'cut')
+"""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import BudgetError, DamagedError, HeaderError, InputError, VersionError
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MAGIC",
+    "MAX_SIDE",
+    "MIN_BARE_BYTES",
+    "MIN_BYTES",
+    "VERSION",
+    "Header",
+    "crc16",
+    "header_bytes",
+    "pack",
+    "parse",
+    "payload_room",
+    "truncate",
+]
+
+Profile = Literal["file", "bare"]
+State = Literal["whole", "cut", "damaged"]
+
+MAGIC = b"\xf5\x70"
+VERSION = 1
+MAX_SIDE = 65_535  # px
+MIN_BYTES = 32  # smallest budget of an encoder, file profile
+MIN_BARE_BYTES = 16  # the same, bare profile
+DEFAULT_MAX_PIXELS = 2**28  # width * height that a decoder accepts unless told otherwise
+
+SMALL_HEADER_BYTES = 12
+LARGE_HEADER_BYTES = 14
+_SMALL_MAX_SIDE = 1 << 14
+_SMALL_MAX_PAYLOAD = (1 << 20) - 1
+_LARGE_MAX_PAYLOAD = (1 << 32) - 1
+_LARGE_BIT = 0x10
+_RESERVED_BITS = 0x0F
+_CRC_BYTES = 2
+_VARINT_MAX_BYTES = 3
+_MAX_MODEL = {"file": 255, "bare": 127}
+_FOREIGN = {  # first bytes of files that people take for ours; only to word the error
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL": "JPEG XL",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says; names as in SPEC.md.
+
+    `payload_bytes` is the declared length, not the length that came. It and `crc` are None in the bare profile,
+    which holds neither. `version` is 1 for bare data too, as the model id implies it.
+    """
+
+    version: int
+    model_id: int
+    width: int  # px
+    height: int  # px
+    payload_bytes: int | None
+    profile: Profile
+    header_bytes: int
+    crc: int | None
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Bytes of the whole file as declared, without extras; None in the bare profile."""
+        return None if self.payload_bytes is None else self.header_bytes + self.payload_bytes
+
+
+def crc16(data: bytes) -> int:
+    """CRC-16/CCITT-FALSE of `data`: poly 0x1021, init 0xFFFF, no reflection, no final XOR (SPEC.md section 1)."""
+    return binascii.crc_hqx(data, 0xFFFF)
+
+
+def header_bytes(width: int, height: int, payload_bytes: int, profile: Profile = "file") -> int:
+    """Bytes of the header that `pack` writes: 12 or 14 for a file, 3 to 7 bare (there any payload length)."""
+    if profile == "bare":
+        return 1 + len(_varint(width - 1)) + len(_varint(height - 1))
+    return SMALL_HEADER_BYTES if _fits_small(width, height, payload_bytes) else LARGE_HEADER_BYTES
+
+
+def payload_room(n: int, width: int, height: int, profile: Profile = "file") -> int:
+    """Largest payload, in bytes, of a file of at most `n` bytes; negative if not even the header fits."""
+    if profile == "bare":
+        return n - header_bytes(width, height, 0, profile)
+    room = n - SMALL_HEADER_BYTES
+    while room >= 0 and room + header_bytes(width, height, room) > n:
+        room -= 1  # at most two steps: the large form is two bytes longer
+    return min(room, _LARGE_MAX_PAYLOAD)
+
+
+def pack(payload: bytes, *, width: int, height: int, model_id: int, profile: Profile = "file") -> bytes:
+    """Put a header before `payload`; the small form whenever the fields fit.
+
+    Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile or
+    the payload length (below 4 GiB) cannot be written. SPEC.md sections 1 and 2.
+    """
+    _check_fields(width, height, model_id, len(payload), profile)
+    if profile == "bare":
+        return bytes([model_id]) + _varint(width - 1) + _varint(height - 1) + payload
+    if _fits_small(width, height, len(payload)):
+        flags = VERSION << 5
+        fields = ((width - 1) << 34 | (height - 1) << 20 | len(payload)).to_bytes(6, "big")
+    else:
+        flags = VERSION << 5 | _LARGE_BIT
+        fields = ((width - 1) << 48 | (height - 1) << 32 | len(payload)).to_bytes(8, "big")
+    head = MAGIC + bytes([flags, model_id]) + fields
+    return head + crc16(head + payload).to_bytes(_CRC_BYTES, "big") + payload
+
+
+def parse(data: bytes) -> tuple[Header, bytes, State]:
+    """Split `data` into its header, the payload bytes that came, and the state of the whole.
+
+    State: "cut" if fewer payload bytes came than declared, "damaged" if all came and the CRC is wrong, else
+    "whole"; bare data is always "whole". Bytes after the payload (extras) are left out.
+
+    Raises HeaderError or VersionError for the first rule of SPEC.md section 3 that is broken, InputError if
+    `data` is not bytes-like.
+    """
+    data = _as_bytes(data)
+    if not data:
+        raise HeaderError("truncated header: 0 bytes came, at least 3 wanted")
+    if data[0] != MAGIC[0]:
+        return _parse_bare(data)
+    header = _parse_file_header(data)
+    assert header.payload_bytes is not None
+    end = header.header_bytes + header.payload_bytes
+    payload = data[header.header_bytes : end]
+    if len(payload) < header.payload_bytes:
+        return header, payload, "cut"
+    crc = crc16(data[: header.header_bytes - _CRC_BYTES] + payload)
+    return header, payload, "whole" if crc == header.crc else "damaged"
+
+
+def truncate(data: bytes, n: int) -> bytes:
+    """Cut `data` to at most `n` bytes, with a header that is right for what is left. Needs no model.
+
+    A whole file of at most `n` bytes comes back as it is. Otherwise extras go first, then the tail of the
+    payload. A cut file comes back whole: its header tells the length that it really has. Bare data is just cut.
+
+    Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong, and all that
+    `parse` raises. SPEC.md section 3.
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise InputError(f"bytes must be an integer, not {type(n).__name__}")
+    data = _as_bytes(data)
+    header, payload, state = parse(data)
+    if state == "damaged":
+        raise DamagedError("damaged file: the CRC does not match, so it cannot be cut")
+    minimum = header_bytes(header.width, header.height, 1, header.profile) + 1
+    if n < minimum:
+        raise BudgetError(f"budget too small: {n} bytes came, at least {minimum} wanted for this picture")
+    if header.profile == "bare":
+        return data[:n]
+    if state == "whole" and len(data) <= n:
+        return data
+    room = payload_room(n, header.width, header.height)
+    return pack(payload[:room], width=header.width, height=header.height, model_id=header.model_id)
+
+
+def _parse_file_header(data: bytes) -> Header:
+    """Header of the file profile, either form; checks in the order of SPEC.md section 3."""
+    if data[1:2] not in (b"", MAGIC[1:]):
+        raise _wrong_magic(data)
+    if len(data) < 3:
+        raise HeaderError(f"truncated header: {_count(data)} came, at least {SMALL_HEADER_BYTES} wanted")
+    version = data[2] >> 5
+    if version != VERSION:
+        raise VersionError(f"unknown format version: {version} came, {VERSION} wanted; a newer prow may read it")
+    if data[2] & _RESERVED_BITS:
+        raise HeaderError(f"reserved bits set: {data[2] & _RESERVED_BITS:#x} came, 0 wanted")
+    large = bool(data[2] & _LARGE_BIT)
+    size = LARGE_HEADER_BYTES if large else SMALL_HEADER_BYTES
+    if len(data) < size:
+        raise HeaderError(f"truncated header: {_count(data)} came, {size} wanted")
+    if data[3] == 0:
+        raise HeaderError("invalid model id: 0 came, 1 to 255 wanted")
+    fields = int.from_bytes(data[4 : size - _CRC_BYTES], "big")
+    side_bits, length_bits = (16, 32) if large else (14, 20)
+    side_mask = (1 << side_bits) - 1
+    width = _check_side("width", (fields >> (side_bits + length_bits)) + 1)
+    height = _check_side("height", ((fields >> length_bits) & side_mask) + 1)
+    return Header(
+        version=version,
+        model_id=data[3],
+        width=width,
+        height=height,
+        payload_bytes=fields & ((1 << length_bits) - 1),
+        profile="file",
+        header_bytes=size,
+        crc=int.from_bytes(data[size - _CRC_BYTES : size], "big"),
+    )
+
+
+def _parse_bare(data: bytes) -> tuple[Header, bytes, State]:
+    """Header and payload of the bare profile (SPEC.md section 2)."""
+    if not 1 <= data[0] <= _MAX_MODEL["bare"]:
+        raise _wrong_magic(data)
+    width, at = _read_varint(data, 1, "width")
+    height, at = _read_varint(data, at, "height")
+    header = Header(
+        version=VERSION,
+        model_id=data[0],
+        width=width,
+        height=height,
+        payload_bytes=None,
+        profile="bare",
+        header_bytes=at,
+        crc=None,
+    )
+    return header, data[at:], "whole"
+
+
+def _read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:
+    """The side in px coded at offset `at`, and the offset behind it."""
+    value = 0
+    for index in range(_VARINT_MAX_BYTES):
+        if at + index >= len(data):
+            raise HeaderError(f"truncated header: {_count(data)} came, the {name} goes on")
+        byte = data[at + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            if byte == 0 and index > 0:
+                raise HeaderError(f"non-canonical {name}: {index + 1} bytes came, fewer wanted")
+            return _check_side(name, value + 1), at + index + 1
+    raise HeaderError(f"overlong {name}: over {_VARINT_MAX_BYTES} bytes came, at most {_VARINT_MAX_BYTES} wanted")
+
+
+def _varint(value: int) -> bytes:
+    """`value` in groups of 7 bits, least significant first, high bit = more follow (SPEC.md section 2)."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _fits_small(width: int, height: int, payload_bytes: int) -> bool:
+    return max(width, height) <= _SMALL_MAX_SIDE and payload_bytes <= _SMALL_MAX_PAYLOAD
+
+
+def _check_side(name: str, side: int) -> int:
+    if side > MAX_SIDE:
+        raise HeaderError(f"{name} too large: {side:,} px came, at most {MAX_SIDE:,} wanted")
+    return side
+
+
+def _check_fields(width: int, height: int, model_id: int, payload_bytes: int, profile: str) -> None:
+    """Raise InputError for a field that no header can hold."""
+    if profile not in _MAX_MODEL:
+        raise InputError(f"unknown profile: {profile!r} came, 'file' or 'bare' wanted")
+    for name, side in (("width", width), ("height", height)):
+        if not 1 <= side <= MAX_SIDE:
+            raise InputError(f"{name} out of range: {side:,} px came, 1 to {MAX_SIDE:,} wanted")
+    if not 1 <= model_id <= _MAX_MODEL[profile]:
+        raise InputError(f"model id out of range: {model_id} came, 1 to {_MAX_MODEL[profile]} wanted ({profile})")
+    if profile == "file" and payload_bytes > _LARGE_MAX_PAYLOAD:
+        raise InputError(f"payload too large: {payload_bytes:,} bytes came, at most {_LARGE_MAX_PAYLOAD:,} wanted")
+
+
+def _as_bytes(data: object) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InputError(f"a prow file is bytes, not {type(data).__name__}")
+    return bytes(data)
+
+
+def _wrong_magic(data: bytes) -> HeaderError:
+    """The error for bytes that start like no prow file; names the format where it is a well-known one."""
+    kind = next((f" (a {name} file)" for start, name in _FOREIGN.items() if data.startswith(start)), "")
+    return HeaderError(f"wrong magic: {data[:2].hex(' ')} came{kind}, f5 70 or a bare model id 01 to 7f wanted")
+
+
+def _count(data: bytes) -> str:
+    return "1 byte" if len(data) == 1 else f"{len(data)} bytes"

@@ -1,0 +1,1 @@
+"""The torch modules: transform, tokenizer, loop filters, vivid. They know neither files nor backends."""

@@ -1,0 +1,1 @@
+"""What an encoder chooses: the base, the size, and with much effort each token again."""
