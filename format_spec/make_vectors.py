@@ -52,27 +52,33 @@ def random_tokens(
     mean_tokens: float = 2.0,
     refine: bool = False,
     skipped: Collection[int] = (),
+    grey: bool = False,
+    alpha: bool = False,
 ) -> Tokens:
     """Tokens of a picture drawn at random.
 
     Args:
         density: share of non-zero integers. largest: their magnitude is up to this, log-uniformly.
         mean_tokens: of a tile, geometrically. refine: whether the refining passes have tokens.
-        skipped: indices of passes without any.
+        skipped: indices of passes without any. grey: a picture of channel 0 alone. alpha: with an alpha plane.
     """
     parts, config = [], model.config
+    if alpha:
+        kept = {"density": density, "largest": largest, "mean_tokens": mean_tokens, "refine": refine}
+        colour, plane = (random_tokens(width, height, base, model, rng, grey=g, **kept) for g in (grey, True))
+        return dataclasses.replace(colour, alpha=plane.passes)
     for index, pass_ in enumerate(StreamSpec(width, height, model).passes):
         if index in skipped or (pass_.kind == REFINE and not refine):
             parts.append(empty_tokens(pass_.level, config))
             continue
-        layout, tiles = model.layout(pass_), pass_.level.tiles
+        layout, tiles = model.layout(pass_, grey=grey), pass_.level.tiles
         counts = np.minimum(rng.geometric(1 / (1 + mean_tokens), tiles) - 1, layout.last)
         shape = (tiles, config.coefficients)
         magnitude = np.floor(np.exp(rng.uniform(0, np.log(largest + 1), shape))).clip(max=largest)
         values = magnitude * rng.choice([-1, 1], shape) * (rng.random(shape) < density)
         values *= layout.sent(counts)
         parts.append(PassTokens(counts.astype(np.int16), values.astype(np.int16)))
-    return Tokens(width, height, config.model_id, base, tuple(parts))
+    return Tokens(width, height, config.model_id, base, tuple(parts), grey)
 
 
 def digest(values: Sequence[Sequence[Sequence[int]]], coefficients: int) -> str:
@@ -87,9 +93,19 @@ def digest(values: Sequence[Sequence[Sequence[int]]], coefficients: int) -> str:
 
 
 def describe(tokens: Tokens) -> dict[str, Any]:
-    """Tokens as golden.json and format_spec/tokens.py put them: base, and counts and values of each pass."""
-    trimmed = [[np.trim_zeros(v, "b").tolist() for v in part.values] for part in tokens.passes]
-    return {"base": tokens.base, "counts": [p.counts.tolist() for p in tokens.passes], "values": trimmed}
+    """What golden.json says of tokens: base, planes, and counts and values of each pass, those of alpha behind."""
+    parts = (*tokens.passes, *tokens.shown_alpha)
+    trimmed = [[np.trim_zeros(v, "b").tolist() for v in part.values] for part in parts]
+    planes = {"grey": tokens.grey, "alpha": bool(tokens.shown_alpha)}
+    return {"base": tokens.base, **planes, "counts": [p.counts.tolist() for p in parts], "values": trimmed}
+
+
+def describe_row(told: dict[str, Any]) -> dict[str, Any]:
+    """The same of what format_spec/tokens.py says."""
+    rows = [*told["passes"], *(told["alpha"] or [])]
+    planes = {"grey": told["grey"], "alpha": told["alpha"] is not None}
+    columns = {name: [row[name] for row in rows] for name in ("counts", "values")}
+    return {"base": told["base"], **planes, **columns}
 
 
 def vectors(model: ModelFile) -> dict[str, bytes]:
@@ -132,6 +148,9 @@ def vectors(model: ModelFile) -> dict[str, bytes]:
         "33x20_zero_integers": file(33, 20, stream(33, 20, usual - 3, density=0)),
         "65x48_noise": file(65, 48, rng.bytes(120)),
         "48x48_ff": file(48, 48, b"\xff" * 40),
+        "70x50_grey": file(70, 50, stream(70, 50, usual - 1, grey=True)),
+        "70x50_alpha": file(70, 50, stream(70, 50, usual, alpha=True)),
+        "50x70_grey_alpha_bare": file(50, 70, stream(50, 70, usual + 2, grey=True, alpha=True), "bare"),
         "96x64_picture": prow.encode(picture(96, 64), bytes=300, model=config.name),
         "50x33_picture_bare": prow.encode(picture(50, 33), bytes=60, model=config.name, profile="bare"),
     }
@@ -147,20 +166,19 @@ def picture(width: int, height: int) -> np.ndarray:
 
 def row_of(name: str, data: bytes, model: ModelFile) -> dict[str, Any]:
     """The entry of golden.json. Both readers have to agree on it."""
-    found = independent.decode_tokens(data, model.content)
-    values = [row["values"] for row in found["passes"]]
-    counts = [row["counts"] for row in found["passes"]]
+    told = independent.decode_tokens(data, model.content)
+    theirs = describe_row(told)
+    values = theirs.pop("values")
     header, payload, _ = parse(data)
     ours = read(payload, StreamSpec(header.width, header.height, model))
-    if describe(ours) != {"base": found["base"], "counts": counts, "values": values}:
+    if describe(ours) != {**theirs, "values": values}:
         raise SystemExit(f"{name}: the two readers disagree, nothing was written")
     row = {
         "file": f"{model.config.name}_{name}.prow",
         "model": model.config.name,
-        "state": found["state"],
+        "state": told["state"],
         "canonical": trim(write(ours, model), ours, model) == payload,
-        "base": found["base"],
-        "counts": counts,
+        **theirs,
         "values_sha256": digest(values, model.config.coefficients),
     }
     if sum(map(np.count_nonzero, (v for tiles in values for v in tiles))) <= MOST_VALUES:

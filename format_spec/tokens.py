@@ -86,6 +86,7 @@ LONG = 2 * NEAR + 1  # the short symbol that a long one follows
 SHORT_BASE = running_sums([TOTAL // (LONG + 1)] * (LONG + 1))
 LONG_BASE = running_sums([TOTAL // STEPS] * STEPS)
 BIT = running_sums([TOTAL // 2] * 2)
+RARE = running_sums([TOTAL - (1 << 18), 1 << 18])  # whether a picture is grey, whether it has alpha
 CODED = running_sums([1 << 18, TOTAL - (1 << 18)])  # skipped, coded: unless the pass before was skipped
 
 
@@ -172,8 +173,13 @@ class Context:
             tiles, up to the last whole group.
     """
 
-    def __init__(self, pass_: Pass, step_index: int, model: Model, before: Context | None) -> None:
+    def __init__(self, pass_: Pass, step_index: int, model: Model, before: Context | None, *, grey: bool) -> None:
         self.pass_, self.step_index, self.model = pass_, step_index, model
+        channels = 1 if grey else model.channels
+        order = model.order[pass_.kind]
+        self.here = [
+            order[rank] < channels * model.tile**2 for rank in range(len(order))
+        ]  # ranks that are coded at all
         self.sizes = tile_sizes(pass_.width, pass_.height, model.tile)
         tiles = len(self.sizes)
         self.counts, self.values = [0] * tiles, [[] for _ in range(tiles)]
@@ -258,7 +264,10 @@ def read_pass(decoder: RangeDecoder, known: Context) -> None:
     """Fill `known` as symbols arrive, so that counts and values are right whenever Ended is raised."""
     model, sizes = known.model, known.sizes
     order = model.order[known.pass_.kind]
-    has = {size: present_ranks(size, order, model.tile) for size in set(sizes)}
+    has = {
+        size: [a and b for a, b in zip(present_ranks(size, order, model.tile), known.here, strict=True)]
+        for size in set(sizes)
+    }
     furthest = {size: max(rank for rank, here in enumerate(has[size]) if here) for size in has}
     active, start = list(range(len(sizes))), 0
     for token, dims in enumerate(model.token_dims):
@@ -308,39 +317,58 @@ def read_base(decoder: RangeDecoder, model: Model) -> int:
     return model.usual_base - NEAR + symbol if symbol < LONG else decoder.symbol(LONG_BASE)
 
 
+class Plane:
+    """The passes of colour or of alpha: what is known of those that are coded, by number."""
+
+    def __init__(self, grey: bool) -> None:
+        self.grey, self.likely = grey, CODED
+        self.known: dict[int, Context] = {}
+
+    def read(self, decoder: RangeDecoder, number: int, pass_: Pass, base: int, model: Model) -> None:
+        coded = decoder.symbol(self.likely)
+        self.likely = CODED if coded else BIT
+        if coded:
+            before = self.known[max(self.known)] if self.known else None
+            step_index = min(max(base - pass_.shift, 0), STEPS - 1)
+            self.known[number] = Context(pass_, step_index, model, before, grey=self.grey)
+            read_pass(decoder, self.known[number])
+
+    def rows(self, plan: list[Pass], base: int | None, tile: int) -> list[dict[str, Any]]:
+        """What is to be said of all passes."""
+        rows = []
+        for number, pass_ in enumerate(plan):
+            known, tiles = self.known.get(number), len(tile_sizes(pass_.width, pass_.height, tile))
+            rows.append(
+                {
+                    "kind": KINDS[pass_.kind],
+                    "width": pass_.width,
+                    "height": pass_.height,
+                    "step_index": None if base is None else min(max(base - pass_.shift, 0), STEPS - 1),
+                    "counts": known.counts if known else [0] * tiles,
+                    "values": [without_zeros_at_end(v) for v in known.values] if known else [[] for _ in range(tiles)],
+                }
+            )
+        return rows
+
+
 def decode_stream(decoder: RangeDecoder, width: int, height: int, model: Model) -> dict[str, Any]:
-    """Base step index (None if not received) and passes, of any payload whatever. Never fails."""
-    plan = passes(width, height, model)
-    base, found, before, ended, likely = None, [], None, False, CODED
+    """Base (None if not received), whether the picture is grey, its passes and those of alpha (None if no token of
+    alpha was received), of any payload whatever. Never fails."""
+    plan, base, colour, alpha = passes(width, height, model), None, Plane(grey=False), Plane(grey=True)
     try:
         base = read_base(decoder, model)
+        colour.grey = bool(decoder.symbol(RARE))
+        opaque = False
+        for number, pass_ in enumerate(plan):
+            colour.read(decoder, number, pass_, base, model)
+            opaque = not decoder.symbol(RARE) if number == 0 else opaque
+            if not opaque:
+                alpha.read(decoder, number, pass_, base, model)
     except Ended:
-        ended = True
-    for pass_ in plan:
-        step_index = min(max((base or 0) - pass_.shift, 0), STEPS - 1)
-        known = Context(pass_, step_index, model, before)
-        found.append(known)
-        if not ended:
-            try:
-                coded = decoder.symbol(likely)
-                likely = CODED if coded else BIT
-                if coded:
-                    read_pass(decoder, known)
-                    before = known
-            except Ended:
-                ended = True
-    rows = [
-        {
-            "kind": KINDS[known.pass_.kind],
-            "width": known.pass_.width,
-            "height": known.pass_.height,
-            "step_index": None if base is None else known.step_index,
-            "counts": known.counts,
-            "values": [without_zeros_at_end(v) for v in known.values],
-        }
-        for known in found
-    ]
-    return {"base": base, "passes": rows}
+        pass
+    rows, alpha_rows = (plane.rows(plan, base, model.tile) for plane in (colour, alpha))
+    some = any(any(row["counts"]) for row in alpha_rows)
+    return {"base": base, "grey": colour.grey, "passes": rows, "alpha": alpha_rows if some else None}
 
 
 def without_zeros_at_end(values: list[int]) -> list[int]:
@@ -353,8 +381,8 @@ def without_zeros_at_end(values: list[int]) -> list[int]:
 def decode_tokens(data: bytes, model: bytes) -> dict[str, Any]:
     """All that a prow file says, given its model file.
 
-    Returns width, height, model_id, state, base and passes; each pass has kind, width, height, step_index, counts
-    (tokens of each tile) and values (ranked integers of each tile, zeros at the end left out).
+    Returns width, height, model_id, state, base, grey, passes and alpha (None or passes); each pass has kind, width,
+    height, step_index, counts (tokens of each tile) and values (ranked integers of each tile without zeros at the end).
 
     Raises Violation for R1 to R9 (damaged files are refused), Refused for R10, R11 and a bad model file.
     """
@@ -384,7 +412,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, Violation, Refused) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
-    for row in found["passes"]:
+    for row in [*found["passes"], *(found["alpha"] or [])]:
         if not options.values:
             del row["values"]
     print(json.dumps(found))

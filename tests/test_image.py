@@ -158,7 +158,7 @@ def test_strided_array_becomes_contiguous() -> None:
     [
         (np.zeros((4, 5, 3), np.float32), "an array of dtype float32 came, uint8 wanted"),
         (np.zeros((4, 5, 3), np.int64), "an array of dtype int64 came, uint8 wanted"),
-        (np.zeros((4, 5, 4), np.uint8), "an array of shape [4, 5, 4] came, [H, W, 3] or [H, W] wanted"),
+        (np.zeros((4, 5, 5), np.uint8), "an array of shape [4, 5, 5] came, [H, W] or [H, W, 1 to 4] wanted"),
         (np.zeros((3,), np.uint8), "an array of shape [3] came"),
         (np.zeros((1, 4, 5, 3), np.uint8), "an array of shape [1, 4, 5, 3] came"),
         (np.zeros((0, 5), np.uint8), "5 x 0 px came (array), 1 to 65,535 px a side wanted"),

@@ -42,7 +42,9 @@ def test_no_time_goes_into_levels_that_a_budget_cannot_fill(codec: Codec, monkey
     chosen, filtered, made = set(), set(), []
     choose, loop_filter, targets = TorchBackend.choose, TorchBackend.loop_filter, TorchBackend.targets
     monkeypatch.setattr(
-        TorchBackend, "choose", lambda self, pass_, *a: (chosen.add(pass_.level.width), choose(self, pass_, *a))[1]
+        TorchBackend,
+        "choose",
+        lambda self, pass_, *a, **o: (chosen.add(pass_.level.width), choose(self, pass_, *a, **o))[1],
     )
     monkeypatch.setattr(
         TorchBackend,

@@ -71,7 +71,7 @@ class FakeCodec:
     ) -> BaseSearch:
         """Of `count` passes, all by default."""
         targets = [ideal] * len(self.spec.passes[:count])
-        return BaseSearch(self, self.spec, targets, room, effort, probe)
+        return BaseSearch(self, self.spec, Wanted(USUAL, targets), room, effort, probe)
 
     def run(self, *searches: BaseSearch) -> list[int]:
         """The bases that one search proposes, or several in turn."""

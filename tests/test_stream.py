@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from format_spec import passes as spec_passes
 from format_spec import tokens as independent
-from format_spec.make_vectors import describe, random_tokens
+from format_spec.make_vectors import describe, describe_row, random_tokens
 from format_spec.model_file import Model as IndependentModel
 from format_spec.model_file import parse_model as parse_independently
 from format_spec.model_file import running_sums
@@ -110,6 +110,8 @@ def tokens(draw: st.DrawFn) -> Tokens:
         largest=draw(st.sampled_from([1, 10, MAX_MAGNITUDE])),
         mean_tokens=draw(st.sampled_from([0.0001, 0.3, 5.0])),
         refine=draw(st.booleans()),
+        grey=draw(st.booleans()),
+        alpha=draw(st.booleans()),
     )
 
 
@@ -119,9 +121,7 @@ def ours(data: bytes, like: Tokens) -> Tokens:
 
 def theirs(data: bytes, width: int, height: int, model: IndependentModel = INDEPENDENT) -> dict:
     """What the independent reader finds, put as `describe` does."""
-    found = independent.decode_stream(independent.RangeDecoder(data), width, height, model)
-    counts, values = ([row[key] for row in found["passes"]] for key in ("counts", "values"))
-    return {"base": found["base"], "counts": counts, "values": values}
+    return describe_row(independent.decode_stream(independent.RangeDecoder(data), width, height, model))
 
 
 def flat(t: Tokens) -> tuple[np.ndarray, np.ndarray]:
@@ -320,10 +320,10 @@ def test_a_pass_is_likely_where_the_one_before_is_coded(
             super().choices(choices, frequencies)
 
     monkeypatch.setattr(writer, "Encoder", Watched)
-    stream, flags = writer.Writer(32, MODEL), []
-    for pass_, part in zip(plan, tokens.passes, strict=True):
+    stream, flags = writer.Writer(32, StreamSpec(40, 30, MODEL)), []
+    for part in tokens.passes:
         flags.append(len(made))
-        stream.add(pass_, part)
+        stream.add(part)
     odds = [63 / 64 if before else 1 / 2 for before in (True, *coded[:-1])]
     assert [made[i] for i in flags] == [([flag], likely) for flag, likely in zip(coded, odds, strict=True)]
     data = stream.bytes()

@@ -54,8 +54,8 @@ def content(vector: dict) -> bytes:
 
 def check(vector: dict, found: dict, coefficients: int) -> None:
     """`found` as golden.json has it: base, counts and values of each pass."""
-    assert found["base"] == vector["base"]
-    assert found["counts"] == vector["counts"]
+    for name in ("base", "grey", "alpha", "counts"):
+        assert found[name] == vector[name]
     assert found["values"] == vector.get("values", found["values"])
     assert make_vectors.digest(found["values"], coefficients) == vector["values_sha256"]
 
@@ -107,8 +107,7 @@ def test_the_independent_reader_reads_the_golden_tokens(vector: dict) -> None:
     model = model_of(vector["model"])
     found = tokens.decode_tokens(content(vector), model.content)
     assert found["state"] == vector["state"]
-    columns = {key: [row[key] for row in found["passes"]] for key in ("counts", "values")}
-    check(vector, {"base": found["base"], **columns}, model.config.coefficients)
+    check(vector, make_vectors.describe_row(found), model.config.coefficients)
 
 
 @golden
@@ -116,7 +115,9 @@ def test_inspect_counts_the_golden_tokens(vector: dict) -> None:
     model_of(vector["model"])
     info = prow.inspect(content(vector))
     assert info.tokens_per_pass is not None
-    assert [part.tokens for part in info.tokens_per_pass] == [sum(counts) for counts in vector["counts"]]
+    colour = vector["counts"][: len(info.tokens_per_pass)]
+    assert [part.tokens for part in info.tokens_per_pass] == [sum(counts) for counts in colour]
+    assert info.mode == ("L" if vector["grey"] else "RGB") + "A" * vector["alpha"]
     assert info.step == (None if vector["base"] is None else 2 ** ((vector["base"] - 8) / 4))
 
 
@@ -149,8 +150,7 @@ def check_readers_agree(payload: bytes, like: Tokens, model: ModelFile) -> Token
     found = read(payload, spec)
     decoder = tokens.RangeDecoder(payload)
     theirs = tokens.decode_stream(decoder, spec.width, spec.height, model_file.parse_model(model.content))
-    columns = {key: [row[key] for row in theirs["passes"]] for key in ("counts", "values")}
-    assert {"base": theirs["base"], **columns} == make_vectors.describe(found)
+    assert make_vectors.describe_row(theirs) == make_vectors.describe(found)
     if found.base is not None:
         indices = [pass_.step_index(found.base) for pass_ in spec.passes]
         assert [row["step_index"] for row in theirs["passes"]] == indices

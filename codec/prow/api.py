@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from .backends import select
 from .coding.codec import Codec
+from .coding.planes import merge
 from .coding.vivid import repaint
 from .entropy.model import StreamSpec
 from .entropy.reader import read
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
-from .image import ImageLike, load_rgb
+from .image import ImageLike, load_pixels
 from .options import DEFAULT_EFFORT, DEFAULT_QUALITY, STYLES, Style
 from .registry import ModelFile, load, load_by_id
 from .search import rate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from .backends.base import Pictures
     from .format.tokens import Tokens
     from .search.base_search import Candidate
 
@@ -49,7 +51,7 @@ def encode(
     """A picture as a prow file.
 
     Args:
-        image: PIL image, path, or numpy uint8 [H, W, 3] or [H, W]; see `prow.image` for modes and alpha.
+        image: PIL image, path, or numpy uint8 [H, W] or [H, W, 1 to 4]; see `prow.image` for modes. Alpha is kept.
         bytes: size of the whole file, header included, at least 32 (16 for the bare profile). The result has
             exactly this many bytes, or fewer if the model has nothing left to say.
         bpp: the same in bits per pixel of the whole file.
@@ -64,7 +66,7 @@ def encode(
         InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
     """
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
-    return _pack(_encode([load_rgb(image)], request)[0], profile)
+    return _pack(_encode([load_pixels(image)], request)[0], profile)
 
 
 def encode_many(
@@ -90,13 +92,13 @@ def encode_many(
     pictures: list[np.ndarray] = []
     for index, image in enumerate(images):
         try:
-            pictures.append(load_rgb(image))
+            pictures.append(load_pixels(image))
         except ProwError as error:
             error.add_note(f"picture {index} of those that came")
             raise
     files: list[ByteString] = [b""] * len(pictures)
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in pictures]
-    for indices in _groups(sizes, sizes, _ENCODE_PIXELS):
+    for indices in _groups([pixels.shape for pixels in pictures], sizes, _ENCODE_PIXELS):
         for i, stream in zip(indices, _encode([pictures[i] for i in indices], request), strict=True):
             files[i] = _pack(stream, profile)
     return files
@@ -115,7 +117,7 @@ def tokenize(
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
-    return _encode([load_rgb(image)], request)[0].tokens
+    return _encode([load_pixels(image)], request)[0].tokens
 
 
 def decode(
@@ -126,7 +128,9 @@ def decode(
     strict: bool = True,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Image.Image:
-    """The picture in a prow file, or in any prefix of one that holds the header.
+    """The picture in a prow file, or in any prefix of one that holds the header: mode L, LA, RGB or RGBA.
+
+    A prefix that ends before the first byte of alpha is opaque.
 
     Args:
         data: the bytes of a file.
@@ -247,7 +251,7 @@ class _Request:
 
 
 def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
-    """The streams of pictures of one size, uint8 [H, W, 3]."""
+    """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
     room, quality, effort = request.room(width, height), request.level(), EFFORTS[int(request.effort)]
     codec = Codec(select.open_backend(model, request.device))
@@ -305,7 +309,15 @@ def _detokenize_alike(batch: list[Tokens], style: Style, device: str) -> list[Im
     pictures = codec.decode_many(batch)
     if style == "vivid":
         pictures = [repaint(codec.backend, picture, tokens) for picture, tokens in zip(pictures, batch, strict=True)]
-    return [Image.fromarray(codec.backend.to_image(picture)) for picture in pictures]
+    return [Image.fromarray(_pixels(codec, picture, tokens)) for picture, tokens in zip(pictures, batch, strict=True)]
+
+
+def _pixels(codec: Codec, picture: Pictures, tokens: Tokens) -> np.ndarray:
+    """A decoded picture, with its alpha, as Pillow wants it: uint8 [H, W, 2 to 4], or [H, W] for grey."""
+    alpha = codec.decode_alpha(tokens)
+    colour, planes = codec.backend.to_image(picture), None if alpha is None else codec.backend.to_image(alpha)
+    pixels = merge(colour, tokens.grey, planes)
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
 
 __all__ = [

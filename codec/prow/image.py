@@ -1,11 +1,12 @@
-"""Pictures in: whatever the caller has becomes 8-bit RGB by the rules below.
+"""Pictures in: whatever the caller has becomes 8-bit grey or RGB, with alpha or without, by the rules below.
 
     path, PIL image  EXIF orientation is applied; of an animation the first frame; colour profiles are ignored
     RGB              as it is
-    1 L P CMYK YCbCr HSV LAB   Pillow's conversion to RGB
-    RGBA LA PA, or a transparent colour in 1 L P RGB   composited over white, each sample rounded to nearest
-    I;16 (any byte order), I with samples 0 to 65,535   divided by 257, rounded to nearest
-    numpy uint8      [H, W, 3] as it is; [H, W] and [H, W, 1] are grey
+    1 L              grey
+    P CMYK YCbCr HSV LAB   Pillow's conversion to RGB
+    RGBA LA PA, or a transparent colour in 1 L P RGB   alpha is kept
+    I;16 (any byte order), I with samples 0 to 65,535   grey: divided by 257, rounded to nearest
+    numpy uint8      [H, W] and [H, W, 1] are grey; [H, W, 2] grey and alpha, [H, W, 3] RGB, [H, W, 4] RGB and alpha
 
 Everything else is an InputError; so is a side outside 1 to 65,535 px.
 """
@@ -21,11 +22,12 @@ from PIL import Image, ImageOps
 from .errors import InputError
 from .format.container import MAX_SIDE
 
-__all__ = ["ImageLike", "load_rgb"]
+__all__ = ["ImageLike", "load_pixels", "load_rgb"]
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
-_CONVERTED_MODES = {"1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB"}
+_CONVERTED_MODES = {"P", "CMYK", "YCbCr", "HSV", "LAB"}
+_GREY_MODES = {"1", "L", "LA"}
 _ALPHA_MODES = {"RGBA", "LA", "PA"}
 _KEYED_MODES = {"1", "L", "P", "RGB"}  # may name one transparent colour, or alpha per palette entry
 _PILLOW_FAILURES = (  # what Pillow's readers raise on files that are missing, foreign, broken or huge
@@ -44,9 +46,18 @@ _PILLOW_FAILURES = (  # what Pillow's readers raise on files that are missing, f
 
 
 def load_rgb(image: ImageLike) -> np.ndarray:
-    """The picture as uint8 [H, W, 3]; may share memory with `image`, so do not write into it.
+    """As `load_pixels`, but always uint8 [H, W, 3]: grey three times, alpha composited over white."""
+    pixels = load_pixels(image)
+    channels = pixels.shape[2]
+    colour = np.broadcast_to(pixels[:, :, :1], (*pixels.shape[:2], 3)) if channels < 3 else pixels[:, :, :3]
+    return np.ascontiguousarray(colour) if channels % 2 else over_white(colour, pixels[:, :, -1:])
 
-    `image` is a PIL image, a numpy array or a path. Raises InputError (see the rules at the top of this file).
+
+def load_pixels(image: ImageLike) -> np.ndarray:
+    """The picture as uint8 [H, W, C]: grey (1), grey and alpha (2), RGB (3), RGB and alpha (4).
+
+    It may share memory with `image`, so do not write into it. `image` is a PIL image, a numpy array or a path. Raises
+    InputError (see the rules at the top of this file).
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -58,7 +69,7 @@ def load_rgb(image: ImageLike) -> np.ndarray:
 
 
 def _from_path(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the file with Pillow; uint8 [H, W, 3]. Raises InputError that names the path."""
+    """Read the file with Pillow; uint8 [H, W, C]. Raises InputError that names the path."""
     name = os.fsdecode(path)
     try:
         opened = Image.open(path)
@@ -71,7 +82,7 @@ def _from_path(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _from_pil(image: Image.Image, name: str) -> np.ndarray:
-    """Convert by mode; uint8 [H, W, 3]. `name` is for messages. The caller's image is not changed."""
+    """Convert by mode; uint8 [H, W, C]. `name` is for messages. The caller's image is not changed."""
     _check_sides(image.width, image.height, name)
     try:
         image.load()
@@ -79,7 +90,9 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         if upright.mode.startswith("I"):
             return _from_16_bit(np.asarray(upright), name)
         if upright.mode in _ALPHA_MODES or (upright.mode in _KEYED_MODES and upright.has_transparency_data):
-            return _over_white(np.asarray(upright.convert("RGBA")))
+            return np.asarray(upright.convert("LA" if upright.mode in _GREY_MODES else "RGBA"))
+        if upright.mode in _GREY_MODES:
+            return np.asarray(upright.convert("L"))[:, :, None]
         if upright.mode == "RGB":
             return np.asarray(upright)
         if upright.mode in _CONVERTED_MODES:
@@ -90,30 +103,29 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
-    """uint8 [H, W], [H, W, 1] or [H, W, 3] to contiguous uint8 [H, W, 3]."""
+    """uint8 [H, W] or [H, W, 1 to 4] to contiguous uint8 [H, W, C]."""
     if array.dtype != np.uint8:
         raise InputError(f"an array of dtype {array.dtype} came, uint8 wanted")
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise InputError(f"an array of shape {list(array.shape)} came, [H, W, 3] or [H, W] wanted")
+    if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
+        raise InputError(f"an array of shape {list(array.shape)} came, [H, W] or [H, W, 1 to 4] wanted")
     _check_sides(array.shape[1], array.shape[0], "array")
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+    return np.ascontiguousarray(array)
 
 
 def _from_16_bit(samples: np.ndarray, name: str) -> np.ndarray:
-    """Grey samples 0 to 65,535 [H, W] to uint8 [H, W, 3]; 257 is odd, so no sample is a tie."""
+    """Grey samples 0 to 65,535 [H, W] to uint8 [H, W, 1]; 257 is odd, so no sample is a tie."""
     low, high = int(samples.min()), int(samples.max())
     if low < 0 or high > 0xFFFF:
         raise InputError(f"samples {low} to {high} came in {name}, 0 to 65535 wanted")
-    grey = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)[:, :, None]
 
 
-def _over_white(rgba: np.ndarray) -> np.ndarray:
-    """Composite uint8 [H, W, 4], alpha not premultiplied, over white; uint8 [H, W, 3]."""
-    alpha = rgba[:, :, 3:].astype(np.uint16)
-    mixed = rgba[:, :, :3] * alpha + 255 * (255 - alpha)  # at most 65,025, so 16 bits hold it
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Composite uint8 [H, W, C] with alpha [H, W, 1], not premultiplied, over white; each sample rounded to nearest."""
+    share = alpha.astype(np.uint16)
+    mixed = colour * share + 255 * (255 - share)  # at most 65,025, so 16 bits hold it
     return ((mixed + 127) // 255).astype(np.uint8)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from .coding.planes import MODES
 from .entropy.model import Model, StreamSpec
 from .entropy.reader import read
 from .errors import ModelError
 from .format import container
 from .format.config import KIND_NAMES, step_size
+from .format.tokens import Tokens
 from .registry import load_by_id
 
 
@@ -28,9 +30,10 @@ class PassInfo:
 class Info:
     """What `inspect` finds out about a file.
 
+    `mode` is that of the picture as Pillow calls it (L, LA, RGB, RGBA): alpha is seen when some of it came.
     `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
-    came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the base step is there.
+    came. `model`, `mode`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
+    pixel limit, or (step) not even the base is there.
     """
 
     version: int
@@ -39,6 +42,7 @@ class Info:
     model_id: int
     width: int
     height: int
+    mode: str | None
     declared_bytes: int | None
     present_bytes: int
     state: str
@@ -55,14 +59,16 @@ def inspect(data: bytes) -> Info:
     """
     header, payload, state = container.parse(data)
     declared = header.file_bytes
-    step, per_pass, name = None, None, None
+    mode, step, per_pass, name = None, None, None, None
     try:
         model = load_by_id(header.model_id)
     except ModelError:
         model = None
     if model is not None and header.width * header.height <= container.DEFAULT_MAX_PIXELS:
         name = model.config.name
-        step, per_pass = _inspect_stream(payload, header, model)
+        tokens = read(payload, StreamSpec(header.width, header.height, model))
+        mode = MODES[(1 if tokens.grey else 3) + (tokens.alpha is not None)]
+        step, per_pass = None if tokens.base is None else step_size(tokens.base), _passes(tokens, model)
     return Info(
         version=header.version,
         profile=header.profile,
@@ -70,6 +76,7 @@ def inspect(data: bytes) -> Info:
         model_id=header.model_id,
         width=header.width,
         height=header.height,
+        mode=mode,
         declared_bytes=declared,
         present_bytes=len(data),
         state=state,
@@ -79,14 +86,10 @@ def inspect(data: bytes) -> Info:
     )
 
 
-def _inspect_stream(
-    payload: bytes, header: container.Header, model: Model
-) -> tuple[float | None, tuple[PassInfo, ...]]:
-    spec = StreamSpec(header.width, header.height, model)
-    tokens = read(payload, spec)
+def _passes(tokens: Tokens, model: Model) -> tuple[PassInfo, ...]:
     infos = []
-    for pass_, part in zip(spec.passes, tokens.passes, strict=True):
+    for pass_, part in zip(StreamSpec(tokens.width, tokens.height, model).passes, tokens.passes, strict=True):
         step = step_size(pass_.step_index(tokens.base)) if tokens.base is not None else 0.0
         level, count = pass_.level, int(part.counts.sum(dtype=int))
         infos.append(PassInfo(KIND_NAMES[pass_.kind], level.width, level.height, level.tiles, step, count))
-    return (step_size(tokens.base) if tokens.base is not None else None), tuple(infos)
+    return tuple(infos)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,3 +59,15 @@ def test_a_picture_that_the_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(prow, "decode", lambda data, **options: Image.new("RGB", (20_000, 1)))
     assert_fails("decode photo.prow out.webp", 1, "WEBP", "20000 x 1 px")
     assert names() == INPUTS
+
+
+def test_alpha_is_kept_where_the_format_can_hold_it(draw: Callable[..., np.ndarray]) -> None:
+    image = Image.fromarray(draw(40, 30))
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save("see.png")
+    assert run("encode see.png see.prow --bytes 500").exit_code == 0
+    assert "picture   40 x 30 px, RGBA" in run("info see.prow").stdout
+    assert run("decode see.prow again.png").exit_code == 0 and Image.open("again.png").mode == "RGBA"
+    onto_white = run("decode see.prow again.jpg")
+    assert onto_white.exit_code == 0 and Image.open("again.jpg").mode == "RGB"
+    assert onto_white.stderr == "prow: see.prow has alpha, which JPEG cannot hold: put on white\n"

@@ -27,7 +27,7 @@ def info(source: str, as_json: bool) -> None:
         came = f"{facts.present_bytes:,} of {facts.declared_bytes:,} bytes, {facts.state}"
     click.echo(f"format    version {facts.version}, {facts.profile} profile")
     click.echo(f"model     {facts.model or 'not installed'} (id {facts.model_id})")
-    click.echo(f"picture   {facts.width:,} x {facts.height:,} px")
+    click.echo(f"picture   {facts.width:,} x {facts.height:,} px" + (f", {facts.mode}" if facts.mode else ""))
     click.echo(f"size      {came}, {8 * facts.present_bytes / (facts.width * facts.height):.4f} bits per pixel")
     if facts.trailing_bytes:
         click.echo(f"extras    {facts.trailing_bytes:,} bytes after the stream, ignored")

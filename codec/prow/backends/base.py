@@ -57,9 +57,19 @@ class Backend(Protocol):
         ...
 
     def choose(
-        self, pass_: Pass, bases: Sequence[int], targets: Pictures, prediction: Pictures, kappa: float
+        self,
+        pass_: Pass,
+        bases: Sequence[int],
+        targets: Pictures,
+        prediction: Pictures,
+        kappa: float,
+        *,
+        grey: bool = False,
     ) -> list[PassTokens]:
-        """Tokens of a pass for each picture, the best ones when a bit costs `kappa` squared quantiser steps."""
+        """Tokens of a pass for each picture, the best ones when a bit costs `kappa` squared quantiser steps.
+
+        With `grey` of channel 0 alone.
+        """
         ...
 
     def paint(self, pass_: Pass, bases: Sequence[int], parts: Sequence[PassTokens], prediction: Pictures) -> Pictures:

@@ -91,9 +91,16 @@ class OnnxBackend:
         return self._run(VIVID, {"picture": picture, "noise": noise[None, None], "cond": told})[0]
 
     def choose(
-        self, pass_: Pass, bases: Sequence[int], targets: np.ndarray, prediction: np.ndarray, kappa: float
+        self,
+        pass_: Pass,
+        bases: Sequence[int],
+        targets: np.ndarray,
+        prediction: np.ndarray,
+        kappa: float,
+        *,
+        grey: bool = False,
     ) -> list[PassTokens]:
-        layout, tables, level = self.model.layout(pass_), self.model.tables, pass_.level
+        layout, tables, level = self.model.layout(pass_, grey=grey), self.model.tables, pass_.level
         residual, chosen = ops.lap(targets - prediction, level), []
         for base, one in zip(bases, residual, strict=True):
             index = pass_.step_index(base)

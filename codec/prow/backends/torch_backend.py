@@ -73,9 +73,16 @@ class TorchBackend:
 
     @torch.inference_mode()
     def choose(
-        self, pass_: Pass, bases: Sequence[int], targets: Tensor, prediction: Tensor, kappa: float
+        self,
+        pass_: Pass,
+        bases: Sequence[int],
+        targets: Tensor,
+        prediction: Tensor,
+        kappa: float,
+        *,
+        grey: bool = False,
     ) -> list[PassTokens]:
-        layout, level, count = self.model.layout(pass_), pass_.level, len(bases)
+        layout, level, count = self.model.layout(pass_, grey=grey), pass_.level, len(bases)
         ends, exists, last = (torch.from_numpy(a).to(self.device) for a in (layout.ends, layout.exists, layout.last))
         prices = [self.prices(pass_, base) for base in bases]
         sizes, residual = self._sizes(level), ops.lap(targets - prediction, level)

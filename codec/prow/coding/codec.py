@@ -26,11 +26,14 @@ class Wanted:
         base: step index of the first pass at full resolution.
         targets: what each pass that is run should arrive at (`Backend.targets`); passes beyond these are left out.
         room: how many bytes of the stream are wanted, beyond which passes are left out; None: all.
+        grey: a picture without colour. alpha: targets of its alpha plane as a grey picture; None: opaque.
     """
 
     base: int
     targets: list[Pictures]
     room: int | None = None
+    grey: bool = False
+    alpha: list[Pictures] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +65,9 @@ class _Stream:
 
     def __init__(self, wanted: Wanted, spec: StreamSpec) -> None:
         self.wanted, self.spec = wanted, spec
-        self.writer = Writer(wanted.base, spec.model)
+        self.writer = Writer(wanted.base, spec, grey=wanted.grey, alpha=wanted.alpha is not None)
         self.parts: list[PassTokens] = []
+        self.alpha_parts: list[PassTokens] = []
         self.predictions: list[Pictures] = []
 
     def wants(self, index: int) -> bool:
@@ -71,17 +75,28 @@ class _Stream:
         full = self.wanted.room is not None and len(self.writer.bytes()) - PENDING >= self.wanted.room
         return not full and index < len(self.wanted.targets)
 
-    def add(self, pass_: Pass, part: PassTokens, prediction: Pictures) -> None:
-        self.writer.add(pass_, part)
+    def add(self, part: PassTokens, alpha: PassTokens | None, prediction: Pictures) -> None:
+        self.writer.add(part, alpha)
         self.parts.append(part)
+        self.alpha_parts += [] if alpha is None else [alpha]
         self.predictions.append(prediction)
 
     def coded(self) -> Coded:
-        tokens, done = self.spec.empty(self.wanted.base), len(self.parts)
-        for pass_, part in zip(self.spec.passes[done:], tokens.passes[done:], strict=True):
-            self.writer.add(pass_, part)  # or a reader would take the coder's last bytes for more
-        tokens = dataclasses.replace(tokens, passes=(*self.parts, *tokens.passes[done:]))
+        tokens, done = self.spec.empty(self.wanted.base, grey=self.wanted.grey), len(self.parts)
+        rest, alpha = tokens.passes[done:], self.wanted.alpha is not None
+        for part in rest:
+            self.writer.add(part, part if alpha else None)  # or a reader would take the coder's last bytes for more
+        planes = (*self.parts, *rest), (*self.alpha_parts, *rest) if alpha else None
+        tokens = dataclasses.replace(tokens, passes=planes[0], alpha=planes[1])
         return Coded(tokens, self.writer.bytes(), self.writer.classes(), tuple(self.predictions))
+
+
+def _planes(batch: Sequence[Wanted]) -> tuple[bool, bool]:
+    """Whether these pictures are grey, and whether they have alpha."""
+    (planes, *others) = {(wanted.grey, wanted.alpha is not None) for wanted in batch}
+    if others:
+        raise ValueError(f"pictures of (grey, alpha) {planes} and {others[0]} came, wanted the same of all")
+    return planes
 
 
 class Codec:
@@ -103,28 +118,54 @@ class Codec:
         """Run the passes in the decoder's own loop and choose tokens in each.
 
         Args:
-            size: width and height in px. kappa: price of a bit in squared quantiser steps.
+            size: width and height in px. batch: all of them with grey, and all with alpha, or none.
+            kappa: price of a bit in squared quantiser steps.
         """
-        spec = StreamSpec(*size, self.model)
+        spec, (grey, alpha) = StreamSpec(*size, self.model), _planes(batch)
         streams, active = [_Stream(wanted, spec) for wanted in batch], list(range(len(batch)))
-        pictures = Reconstruction(self.backend, [wanted.base for wanted in batch])
+        pictures, alphas = (Reconstruction(self.backend, [wanted.base for wanted in batch]) for _ in range(2))
         for index, pass_ in enumerate(spec.passes):
             going = [place for place, i in enumerate(active) if streams[i].wants(index)]
             if not going:
                 break
             active = [active[place] for place in going]
-            pictures.keep(going)
-            prediction = pictures.predict(pass_)
-            targets = self.backend.concatenate([batch[i].targets[index] for i in active])
-            parts = self.backend.choose(pass_, pictures.bases, targets, prediction, kappa)
-            pictures.receive(parts)
-            for place, (i, part) in enumerate(zip(active, parts, strict=True)):
-                streams[i].add(pass_, part, prediction[place : place + 1])
+            prediction, parts = self._choose(
+                pictures, going, pass_, [batch[i].targets[index] for i in active], kappa, grey=grey
+            )
+            alpha_parts: list[PassTokens | None] = [None] * len(active)
+            if alpha:
+                wanted = [targets[index] for i in active if (targets := batch[i].alpha)]
+                _, alpha_parts[:] = self._choose(alphas, going, pass_, wanted, kappa, grey=True)
+            for place, (i, part, alpha_part) in enumerate(zip(active, parts, alpha_parts, strict=True)):
+                streams[i].add(part, alpha_part, prediction[place : place + 1])
         return [stream.coded() for stream in streams]
+
+    def _choose(
+        self,
+        pictures: Reconstruction,
+        going: list[int],
+        pass_: Pass,
+        targets: list[Pictures],
+        kappa: float,
+        *,
+        grey: bool,
+    ) -> tuple[Pictures, list[PassTokens]]:
+        """Predictions and tokens of the next pass, of the pictures that go on."""
+        pictures.keep(going)
+        prediction, wanted = pictures.predict(pass_), self.backend.concatenate(targets)
+        parts = self.backend.choose(pass_, pictures.bases, wanted, prediction, kappa, grey=grey)
+        pictures.receive(parts)
+        return prediction, parts
 
     def decode(self, tokens: Tokens) -> Pictures:
         """Tokens -> picture [C, H, W], 0 to 255."""
         return self.decode_many([tokens])[0]
+
+    def decode_alpha(self, tokens: Tokens) -> Pictures | None:
+        """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
+        if tokens.alpha is None:
+            return None
+        return self.decode(dataclasses.replace(tokens, passes=tokens.alpha, grey=True, alpha=None))
 
     def decode_many(self, batch: Sequence[Tokens]) -> list[Pictures]:
         """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W]."""

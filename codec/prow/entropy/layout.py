@@ -15,13 +15,18 @@ class Layout:
 
     Attributes:
         ends: int64 [N], rank after the last one of each token. last: int64 [tiles], tokens that a tile can have.
+
+    Args:
+        order: the scan order. grey: whether tiles have channel 0 alone.
     """
 
-    def __init__(self, level: Level, config: Config, order: np.ndarray) -> None:
+    def __init__(self, level: Level, config: Config, order: np.ndarray, *, grey: bool = False) -> None:
         sizes = level.boxes[:, 2:]
         kinds, self._kind = np.unique(sizes, axis=0, return_inverse=True)
         row, column = order % config.tile**2 // config.tile, order % config.tile
         self._exists = (row < kinds[:, 1:]) & (column < kinds[:, :1])  # [size kinds, K]
+        if grey:
+            self._exists &= order < config.tile**2
         self.ends = np.cumsum(config.token_dims)
         furthest = (self._exists * np.arange(1, config.coefficients + 1)).max(1)
         self.last = (np.searchsorted(self.ends, furthest) + 1)[self._kind]

@@ -9,14 +9,14 @@ import numpy as np
 
 from ..format.config import Config
 from ..format.geometry import Level, Pass, passes
-from ..format.tokens import Tokens, empty_tokens
+from ..format.tokens import PassTokens, Tokens, empty_tokens
 from .layout import Layout
 from .tables import Tables
 
 
-@lru_cache(maxsize=16)  # enough for all passes of a picture
-def _layout(level: Level, config: Config, order: bytes) -> Layout:
-    return Layout(level, config, np.frombuffer(order, np.int32))
+@lru_cache(maxsize=32)  # enough for all passes of a picture and its alpha
+def _layout(level: Level, config: Config, order: bytes, grey: bool) -> Layout:
+    return Layout(level, config, np.frombuffer(order, np.int32), grey=grey)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,9 +26,9 @@ class Model:
     config: Config
     tables: Tables
 
-    def layout(self, pass_: Pass) -> Layout:
-        """That of a pass; kept for the next one like it."""
-        return _layout(pass_.level, self.config, self.tables.order[pass_.kind].tobytes())
+    def layout(self, pass_: Pass, *, grey: bool = False) -> Layout:
+        """That of a pass of colour or of grey; kept for the next one like it."""
+        return _layout(pass_.level, self.config, self.tables.order[pass_.kind].tobytes(), grey)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,8 +43,9 @@ class StreamSpec:
     def passes(self) -> tuple[Pass, ...]:
         return passes(self.width, self.height, self.model.config)
 
-    def empty(self, base: int | None) -> Tokens:
-        """What is known when the base is."""
-        config = self.model.config
-        parts = tuple(empty_tokens(pass_.level, config) for pass_ in self.passes)
-        return Tokens(self.width, self.height, config.model_id, base, parts)
+    def empty_passes(self) -> tuple[PassTokens, ...]:
+        return tuple(empty_tokens(pass_.level, self.model.config) for pass_ in self.passes)
+
+    def empty(self, base: int | None, *, grey: bool = False) -> Tokens:
+        """What is known when base and kind of picture are."""
+        return Tokens(self.width, self.height, self.model.config.model_id, base, self.empty_passes(), grey)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from ..format.config import NEAR
@@ -11,7 +13,7 @@ from .layout import Layout, Rounds
 from .model import Model, StreamSpec
 from .range_coder import Decoder, Ended
 from .tables import from_symbols, raw_bit_counts, raw_bit_shifts
-from .writer import BIT, FAR, LONG, SHORT, Classes, skip_frequencies
+from .writer import ALPHA, BIT, FAR, GREY, LONG, SHORT, Classes, Plane, skip_frequencies
 
 
 class _Recalled:
@@ -56,29 +58,42 @@ def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> To
             fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
             other tokens than a reader would.
     """
-    model = spec.model
-    decoder, usual = Decoder(payload, model.tables), model.config.usual_base
+    decoder, usual, tokens = Decoder(payload, spec.model.tables), spec.model.config.usual_base, spec.empty(None)
+    recalled = classes and _Recalled(classes, spec.model)
     try:
         offset = int(decoder.choices(1, SHORT)[0])
         base = usual - NEAR + offset if offset < FAR else int(decoder.choices(1, LONG)[0])
-    except Ended:
-        return spec.empty(None)
-    tokens, coded, recalled = spec.empty(base), True, classes and _Recalled(classes, model)
-    before: PassContext | None = None
-    try:
-        for pass_, part in zip(spec.passes, tokens.passes, strict=True):
-            coded = bool(decoder.choices(1, skip_frequencies(coded))[0])
-            if coded:
-                context = recalled
-                if context is None:
-                    context = before = PassContext(pass_, base, model, before)
-                _read_pass(decoder, context, part, model.layout(pass_))
+        tokens = spec.empty(base)
+        tokens = spec.empty(base, grey=bool(decoder.choices(1, GREY)[0]))
+        colour, alpha = Plane(grey=tokens.grey), Plane(grey=True)
+        for index, part in enumerate(tokens.passes):
+            _read_pass(decoder, spec, base, colour, index, part, recalled)
+            if index == 0 and decoder.choices(1, ALPHA)[0]:
+                tokens = dataclasses.replace(tokens, alpha=spec.empty_passes())
+            if tokens.alpha is not None:
+                _read_pass(decoder, spec, base, alpha, index, tokens.alpha[index], recalled)
     except Ended:
         pass
-    return tokens
+    return dataclasses.replace(tokens, alpha=tokens.shown_alpha or None)
 
 
-def _read_pass(decoder: Decoder, context: PassContext | _Recalled, part: PassTokens, layout: Layout) -> None:
+def _read_pass(
+    decoder: Decoder,
+    spec: StreamSpec,
+    base: int,
+    plane: Plane,
+    index: int,
+    part: PassTokens,
+    recalled: _Recalled | None,
+) -> None:
+    """Pass `index` of a plane into its place."""
+    plane.coded_before = bool(decoder.choices(1, skip_frequencies(plane.coded_before))[0])
+    if not plane.coded_before:
+        return
+    pass_, context = spec.passes[index], recalled
+    if context is None:
+        context = plane.context = PassContext(pass_, base, spec.model, plane.context)
+    layout = spec.model.layout(pass_, grey=plane.grey)
     rounds = Rounds(layout)
     for token in rounds:
         tiles = rounds.go_on(decoder.flags(context.flag_classes(token, rounds.tiles)))

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..format.config import NEAR, STEPS
-from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
 from .context_model import PassContext
-from .layout import Rounds
+from .layout import Layout, Rounds
 from .model import Model, StreamSpec
 from .range_coder import Encoder
 from .tables import TOTAL, split_raw_bits, to_symbols
@@ -23,6 +22,7 @@ FAR = 2 * NEAR + 1  # the short symbol of all bases that have none of their own
 SHORT, LONG = (np.full(n, TOTAL // n) for n in (FAR + 1, STEPS))  # frequencies of the symbols of a base
 BIT = np.array([TOTAL // 2, TOTAL // 2])
 _CODED = np.array([TOTAL // 64, TOTAL - TOTAL // 64])
+GREY = ALPHA = np.array([TOTAL - TOTAL // 64, TOTAL // 64])  # whether a picture is grey, whether it has alpha
 
 
 def skip_frequencies(coded_before: bool) -> np.ndarray:
@@ -38,37 +38,63 @@ class Classes:
     flags: np.ndarray
 
 
-class Writer:
-    """A stream in the making: passes are added in their order, and what there is so far can be had at any time."""
+class Plane:
+    """What is known of the passes of colour or of alpha so far.
 
-    def __init__(self, base: int, model: Model) -> None:
-        self.base, self.model = base, model
-        self._context: PassContext | None = None
-        self._coded_before = True
-        self._coder = Encoder(model.tables)
-        offset = base - model.config.usual_base + NEAR
+    Attributes:
+        grey: channel 0 alone. coded_before: whether the last pass has tokens; True before the first.
+    """
+
+    def __init__(self, *, grey: bool) -> None:
+        self.grey, self.coded_before = grey, True
+        self.context: PassContext | None = None
+
+
+class Writer:
+    """A stream in the making: passes are added in their order, and what there is so far can be had at any time.
+
+    Args:
+        grey: a picture of channel 0 alone. alpha: whether passes of alpha are added as well.
+    """
+
+    def __init__(self, base: int, spec: StreamSpec, *, grey: bool = False, alpha: bool = False) -> None:
+        self.base, self.spec, self.added = base, spec, 0
+        self._colour, self._alpha = Plane(grey=grey), Plane(grey=True) if alpha else None
+        self._coder = Encoder(spec.model.tables)
+        offset = base - spec.model.config.usual_base + NEAR
         near = 0 <= offset < FAR
         self._coder.choices(np.array([offset if near else FAR]), SHORT)
         self._coder.choices(np.array([] if near else [base]), LONG)
+        self._coder.choices(np.array([grey]), GREY)
 
-    def add(self, pass_: Pass, part: PassTokens) -> None:
-        """Every symbol of the next pass."""
-        self._coder.choices(np.array([part.some]), skip_frequencies(self._coded_before))
-        self._coded_before = part.some
+    def add(self, part: PassTokens, alpha: PassTokens | None = None) -> None:
+        """Every symbol of the next pass, and of that of alpha if there is any."""
+        self._write(self._colour, part)
+        if not self.added:
+            self._coder.choices(np.array([self._alpha is not None]), ALPHA)
+        if self._alpha is not None:
+            assert alpha is not None
+            self._write(self._alpha, alpha)
+        self.added += 1
+
+    def _write(self, plane: Plane, part: PassTokens) -> None:
+        pass_ = self.spec.passes[self.added]
+        self._coder.choices(np.array([part.some]), skip_frequencies(plane.coded_before))
+        plane.coded_before = part.some
         if not part.some:
             return
-        context = PassContext(pass_, self.base, self.model, self._context)
-        rounds = list(self._rounds(pass_, part, context))
+        context = PassContext(pass_, self.base, self.spec.model, plane.context)
+        rounds = list(self._rounds(self.spec.model.layout(pass_, grey=plane.grey), part, context))
         context.look_back()  # the classes of all groups of a token at once: a reader has to find them one by one
         for flags, flag_classes, rank, tile, (symbols, *raw_bits) in rounds:
             self._coder.flags(flags, flag_classes)
             self._coder.symbols(symbols, context.classes(rank, tile))
             self._coder.choices(split_raw_bits(*raw_bits), BIT)
-        self._context = context
+        plane.context = context
 
-    def _rounds(self, pass_: Pass, part: PassTokens, context: PassContext) -> Iterator[tuple[np.ndarray, ...]]:
+    @staticmethod
+    def _rounds(layout: Layout, part: PassTokens, context: PassContext) -> Iterator[tuple[np.ndarray, ...]]:
         """Of each token: flags and their classes; rank and tile of each integer, and `to_symbols` of these."""
-        layout = self.model.layout(pass_)
         rounds = Rounds(layout)
         for token in rounds:
             flags = part.counts[rounds.tiles] > token
@@ -97,9 +123,10 @@ def written(tokens: Tokens, model: Model) -> Writer:
     """
     if tokens.base is None:
         raise ValueError("tokens without a base came, wanted 0 to 63")
-    writer = Writer(tokens.base, model)
-    for pass_, part in zip(StreamSpec(tokens.width, tokens.height, model).passes, tokens.passes, strict=True):
-        writer.add(pass_, part)
+    spec = StreamSpec(tokens.width, tokens.height, model)
+    writer = Writer(tokens.base, spec, grey=tokens.grey, alpha=tokens.alpha is not None)
+    for parts in zip(tokens.passes, tokens.alpha or [None] * len(tokens.passes), strict=True):
+        writer.add(*parts)
     return writer
 
 

@@ -38,6 +38,9 @@ class Tokens:
     Attributes:
         base: step index of the first pass at full resolution, 0 to 63; None if not even that was received.
         passes: tokens of each pass in stream order (`prow.format.geometry.passes`).
+        grey: integers of channel 0 alone, here and in `alpha`; a picture without colour.
+        alpha: tokens of each pass of the alpha plane, as a grey picture; None if the picture is opaque, or if none of
+            them was received.
     """
 
     width: int
@@ -45,6 +48,8 @@ class Tokens:
     model_id: int
     base: int | None
     passes: tuple[PassTokens, ...]
+    grey: bool = False
+    alpha: tuple[PassTokens, ...] | None = None
 
     @property
     def coded(self) -> list[int]:
@@ -52,9 +57,15 @@ class Tokens:
         return [index for index, part in enumerate(self.passes) if part.some]
 
     def same_as(self, other: Tokens) -> bool:
-        """Whether the base and all integers are the same."""
-        parts = zip(self.passes, other.passes, strict=True)
-        return self.base == other.base and all(a.same_as(b) for a, b in parts)
+        """Whether the base, the planes and all integers are the same. An alpha without any token is none."""
+        own, others = ((*tokens.passes, *tokens.shown_alpha) for tokens in (self, other))
+        same = (self.base, self.grey, len(own)) == (other.base, other.grey, len(others))
+        return same and all(a.same_as(b) for a, b in zip(own, others, strict=True))
+
+    @property
+    def shown_alpha(self) -> tuple[PassTokens, ...]:
+        """Passes of alpha; none if they have no tokens."""
+        return self.alpha if self.alpha is not None and any(part.some for part in self.alpha) else ()
 
 
 def empty_tokens(level: Level, config: Config) -> PassTokens:

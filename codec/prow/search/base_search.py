@@ -70,17 +70,20 @@ class BaseSearch:
     """Finds the base whose stream is best when it is cut at `room` bytes: at a few bytes first, which is quick, then
     around the best one at all of them.
 
+    Args:
+        wanted: the picture, and the base to start at. probe: bytes.
+
     Attributes:
         best: the best stream of the stage so far; None if all streams were too short.
         tried: the streams of the stage by base.
     """
 
     def __init__(
-        self, encoder: Encoder, spec: StreamSpec, targets: list[Pictures], room: int, effort: Effort, probe: int
+        self, encoder: Encoder, spec: StreamSpec, wanted: Wanted, room: int, effort: Effort, probe: int
     ) -> None:
-        self.encoder, self.spec, self.targets = encoder, spec, targets
+        self.encoder, self.spec, self.wanted = encoder, spec, wanted
         self.stages = [(min(room, probe), effort.probes), (room, effort.tries)]
-        self.room, self.start = self.stages[0][0], spec.model.config.usual_base
+        self.room, self.start = self.stages[0][0], wanted.base
         self.tried: dict[int, Coded] = {}
         self.best: Candidate | None = None
 
@@ -91,7 +94,7 @@ class BaseSearch:
                 self.start, self.room, self.tried, self.best = self._centre, room, {}, None
             base = next(self._untried(), None)
             if base is not None and len(self.tried) < tries:
-                return Wanted(base, self.targets, room)
+                return dataclasses.replace(self.wanted, base=base, room=room)
             self.stages.pop(0)
         return None
 
@@ -115,7 +118,7 @@ class BaseSearch:
     def observe(self, coded: Coded) -> None:
         assert coded.tokens.base is not None
         self.tried[coded.tokens.base] = coded
-        more = len(self.targets) < len(coded.tokens.passes)  # to come, which would change the last bytes
+        more = len(self.wanted.targets) < len(coded.tokens.passes)  # to come, which would change the last bytes
         if len(coded.content) < self.room + more * PENDING:
             return
         content = coded.content[: self.room]
@@ -127,5 +130,5 @@ class BaseSearch:
         """Of the draft of the last pass that matters to either; the rest changes little."""
         last = max(useful_passes(one.tokens), useful_passes(other.tokens))
         if last not in one.known:
-            one.known[last] = self.encoder.distortion(one.tokens, self.targets, last, one.coded)
+            one.known[last] = self.encoder.distortion(one.tokens, self.wanted.targets, last, one.coded)
         return one.known[last]

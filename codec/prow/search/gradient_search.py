@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..backends.torch_backend import TorchBackend
 from ..coding.codec import KAPPA, Codec
+from ..coding.planes import split
 from ..coding.reconstruction import Reconstruction
 from ..entropy.model import StreamSpec
 from ..entropy.reader import read
@@ -40,8 +41,8 @@ def improved(backend: TorchBackend, pixels: np.ndarray, best: Candidate, rounds:
     """A stream with better tokens than the best one so far.
 
     Args:
-        pixels: uint8 [H, W, C]. rounds: how many sets of changes to try on large levels, more on small ones; each takes
-            about as long as decoding four times, up to the last pass that matters.
+        pixels: uint8 [H, W, 1 to 4]. rounds: how many sets of changes to try on large levels, more on small ones; each
+            takes about as long as decoding four times, up to the last pass that matters.
 
     Returns:
         A stream of as many bytes, and what a reader gets of it; its distortion after the last pass that matters
@@ -55,7 +56,7 @@ def improved(backend: TorchBackend, pixels: np.ndarray, best: Candidate, rounds:
     some = any(part.some for part in received.passes[: changing + 1])
     if not some or finest.kind == REFINE or area > MAX_PIXELS:
         return content, received
-    targets = backend.targets(pixels, last + 1)
+    targets = backend.targets(split(pixels)[0], last + 1)
     least, share = codec.distortion(received, targets, last), FIRST_SHARE
     changes = _propose(backend, spec, tokens, received, targets[changing], changing)
     for _ in range(round(rounds * min(1 + SMALL / area, 4))):
@@ -124,7 +125,7 @@ def _propose(
         better = quantise(wanted, costs, KAPPA)[0].clamp(values - 1, values + 1)
         gain = (better - wanted).square() - (values - wanted).square()
         gain = (gain + KAPPA * (costs.bits(better) - costs.bits(values))) * curvature
-        sent = torch.from_numpy(spec.model.layout(pass_).sent(counts)).to(backend.device)
+        sent = torch.from_numpy(spec.model.layout(pass_, grey=tokens.grey).sent(counts)).to(backend.device)
         tile, rank = torch.nonzero(sent & (better != values) & (gain < 0), as_tuple=True)
         columns = (gain[tile, rank], tile, rank, (better - values)[tile, rank])
         rows = zip(*(column.tolist() for column in columns), strict=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..coding.codec import Codec, Coded, Wanted
+from ..coding.planes import split
 from ..entropy.model import Model, StreamSpec
 from ..entropy.trim import trim
 from ..format.config import NEAR, STEPS_PER_OCTAVE
@@ -43,17 +44,24 @@ Improve = Callable[[np.ndarray, Candidate], tuple[bytes, Tokens]]
 
 
 def at_quality(codec: Codec, pictures: Sequence[np.ndarray], quality: float) -> list[Stream]:
-    """The streams of pictures of one size that end with the step of a quality, 0 (smallest) to 100 (step 1)."""
+    """Streams of pictures uint8 [H, W, 1 to 4] of one shape that end with the step of a quality, 0 to 100 (finest)."""
     spec = _spec(codec.model, pictures)
     wanted_step = round(SMALLEST - (SMALLEST - LARGEST) * quality / 100)
     base, count = _ending(spec.passes, spec.model.config.usual_base, wanted_step)
-    wanted = [Wanted(base, codec.backend.targets(pixels, count)) for pixels in pictures]
+    wanted = [_wanted(codec, pixels, base, count) for pixels in pictures]
     return [Stream(_trimmed(codec.model, c), c.tokens) for c in codec.encode_many((spec.width, spec.height), wanted)]
 
 
 def _spec(model: Model, pictures: Sequence[np.ndarray]) -> StreamSpec:
     height, width = pictures[0].shape[:2]
     return StreamSpec(width, height, model)
+
+
+def _wanted(codec: Codec, pixels: np.ndarray, base: int, count: int) -> Wanted:
+    """A picture uint8 [H, W, 1 to 4], up to a number of passes."""
+    colour, grey, alpha = split(pixels)
+    targets = codec.backend.targets(colour, count)
+    return Wanted(base, targets, None, grey, None if alpha is None else codec.backend.targets(alpha, count))
 
 
 def _ending(plan: tuple[Pass, ...], usual: int, wanted: int) -> tuple[int, int]:
@@ -70,7 +78,7 @@ def _ending(plan: tuple[Pass, ...], usual: int, wanted: int) -> tuple[int, int]:
 def at_bytes(
     codec: Codec, pictures: Sequence[np.ndarray], room: int, effort: Effort, improve: Improve | None = None
 ) -> list[Stream]:
-    """For pictures of one size streams of exactly `room` bytes, or all that the model can say if that is less.
+    """For pictures of one shape streams of exactly `room` bytes, or all that the model can say if that is less.
 
     They go through the networks together.
 
@@ -92,8 +100,8 @@ def at_bytes(
 def _searched(codec: Codec, pictures: Sequence[np.ndarray], count: int, room: int, effort: Effort) -> list[BaseSearch]:
     """The searches for pictures of one size, of `count` passes, when they are over."""
     spec = _spec(codec.model, pictures)
-    targets = [codec.backend.targets(pixels, count) for pixels in pictures]
-    searches = [BaseSearch(codec, spec, target, room, effort, PROBE) for target in targets]
+    wanted = [_wanted(codec, pixels, spec.model.config.usual_base, count) for pixels in pictures]
+    searches = [BaseSearch(codec, spec, one, room, effort, PROBE) for one in wanted]
     run(codec, (spec.width, spec.height), searches)
     return searches
 
