@@ -47,4 +47,4 @@ class StreamSpec:
         """What is known when the base is."""
         config = self.model.config
         parts = tuple(empty_tokens(pass_.level, config) for pass_ in self.passes)
-        return Tokens(self.width, self.height, config.model_id, base, parts)
+        return Tokens(self.width, self.height, config.model_id, base, parts, token_dims=config.token_dims)

@@ -13,6 +13,7 @@ import numpy as np
 from ..format.config import NEAR, STEPS
 from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
+from .check import check_tokens
 from .context_model import PassContext
 from .layout import Rounds
 from .model import Model, StreamSpec
@@ -93,10 +94,11 @@ def written(tokens: Tokens, model: Model) -> Writer:
     """A writer of every symbol of every pass.
 
     Raises:
-        ValueError: tokens without a base.
+        ValueError: tokens without a base. InputError: others that a stream cannot say (`check_tokens`).
     """
     if tokens.base is None:
         raise ValueError("tokens without a base came, wanted 0 to 63")
+    check_tokens(tokens, model)
     writer = Writer(tokens.base, model)
     for pass_, part in zip(StreamSpec(tokens.width, tokens.height, model).passes, tokens.passes, strict=True):
         writer.add(pass_, part)
@@ -104,5 +106,8 @@ def written(tokens: Tokens, model: Model) -> Writer:
 
 
 def write(tokens: Tokens, model: Model) -> bytes:
-    """The whole stream; empty without a base."""
-    return b"" if tokens.base is None else written(tokens, model).bytes()
+    """The whole stream; empty without a base. Raises InputError (`check_tokens`)."""
+    if tokens.base is None:
+        check_tokens(tokens, model)
+        return b""
+    return written(tokens, model).bytes()

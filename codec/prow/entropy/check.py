@@ -1,0 +1,61 @@
+"""Whether tokens from outside are such that a stream can say them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from ..format.config import STEPS
+from ..format.geometry import Pass
+from ..format.tokens import PassTokens, Tokens
+from .model import Model, StreamSpec
+from .tables import MAX_MAGNITUDE
+
+
+def check_tokens(tokens: Tokens, model: Model) -> None:
+    """Nothing is used that a stream would not say.
+
+    Raises:
+        InputError: a base that does not exist, passes or arrays of another shape, more tokens than a tile can have,
+            integers beyond a tile's tokens or too large. Names the pass and the tile.
+    """
+    plan = StreamSpec(tokens.width, tokens.height, model).passes
+    if tokens.base is not None and not 0 <= tokens.base < STEPS:
+        raise InputError(f"base {tokens.base} came, wanted 0 to {STEPS - 1} or None")
+    if len(tokens.passes) != len(plan):
+        raise InputError(
+            f"{len(tokens.passes)} passes came, {tokens.width} x {tokens.height} px of model {model.config.name} "
+            f"want {len(plan)}"
+        )
+    for index, (pass_, part) in enumerate(zip(plan, tokens.passes, strict=True)):
+        _check_pass(index, pass_, part, model)
+    if tokens.base is None and tokens.coded:
+        raise InputError(f"tokens in pass {tokens.coded[0]} came without a base, wanted one")
+
+
+def _check_pass(index: int, pass_: Pass, part: PassTokens, model: Model) -> None:
+    counts, values = part.counts, part.values
+    tiles = pass_.level.tiles
+    for name, array, shape in (("counts", counts, (tiles,)), ("values", values, (tiles, model.config.coefficients))):
+        if not isinstance(array, np.ndarray) or array.shape != shape or not np.issubdtype(array.dtype, np.integer):
+            came = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"pass {index}: {name} {came} came, wanted integers {list(shape)}")
+    layout = model.layout(pass_)
+    wrong = np.flatnonzero((counts < 0) | (counts > layout.last))
+    if len(wrong):
+        tile = wrong[0]
+        raise InputError(f"pass {index}, tile {tile}: {counts[tile]} tokens came, wanted 0 to {layout.last[tile]}")
+    beyond = np.argwhere((values != 0) & ~layout.sent(counts)) if values.any() else []
+    if len(beyond):
+        tile, rank = beyond[0]
+        raise InputError(
+            f"pass {index}, tile {tile}: {values[tile, rank]} at rank {rank} came, wanted 0 where its "
+            f"{counts[tile]} tokens have no integer"
+        )
+    large = np.argwhere((values < -MAX_MAGNITUDE) | (values > MAX_MAGNITUDE))
+    if len(large):
+        tile, rank = large[0]
+        raise InputError(
+            f"pass {index}, tile {tile}: {values[tile, rank]} at rank {rank} came, wanted -{MAX_MAGNITUDE} to "
+            f"{MAX_MAGNITUDE}"
+        )
