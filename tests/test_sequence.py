@@ -211,6 +211,7 @@ def bad_tokens(tokens: Tokens) -> dict[str, Tokens]:
             tokens, passes=tokens.passes[:-1]
         ),
         "base 64 came, wanted 0 to 63 or None": dataclasses.replace(tokens, base=64),
+        "0 x 13 px came, wanted whole numbers": dataclasses.replace(tokens, width=0),
         "came without a base, wanted one": dataclasses.replace(tokens, base=None),
     }
 
@@ -347,6 +348,11 @@ def test_tokens_from_array(installed: None, draw: Draw) -> None:
     for width in (0, -1, 2.5, True, 65_536):
         with pytest.raises(InputError, match="px came, wanted whole numbers from 1 to 65,535"):
             prow.tokens_from_array(row, width=width, height=29)  # type: ignore[arg-type]
+
+
+def test_a_size_above_the_limit_is_refused_before_it_takes_memory(installed: None) -> None:
+    with pytest.raises(InputError, match="60000 x 60000 px came, wanted at most 268,435,456 pixels"):
+        prow.tokens_from_array(np.zeros(5, np.int16), width=60_000, height=60_000)
 
 
 def test_tokens_from_array_refuses_what_no_file_says(installed: None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .backends import select
 from .coding.codec import Codec
 from .coding.vivid import repaint
-from .entropy.check import check_tokens
+from .entropy.check import check_size, check_tokens
 from .entropy.model import StreamSpec
 from .entropy.reader import read
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
@@ -197,11 +197,9 @@ def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str 
     Raises:
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
-    for side in (width, height):
-        if isinstance(side, bool) or not isinstance(side, Integral) or not 1 <= side <= container.MAX_SIDE:
-            raise InputError(f"{width!r} x {height!r} px came, wanted whole numbers from 1 to {container.MAX_SIDE:,}")
+    check_size(width, height)
     chosen = load(model)
-    tokens = Tokens.from_array(array, int(width), int(height), chosen.config)
+    tokens = Tokens.from_array(array, width, height, chosen.config)
     check_tokens(tokens, chosen)
     return tokens
 

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from ..errors import InputError
 from ..format.config import STEPS
+from ..format.container import DEFAULT_MAX_PIXELS, MAX_SIDE
 from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
 from .model import Model, StreamSpec
 from .tables import MAX_MAGNITUDE
 
 
+def check_size(width: int, height: int) -> None:
+    """Raises InputError: a size in px that no file has, or of more pixels than a decoder takes by default."""
+    _check_sides(width, height)
+    if width * height > DEFAULT_MAX_PIXELS:
+        raise InputError(f"{width} x {height} px came, wanted at most {DEFAULT_MAX_PIXELS:,} pixels")
+
+
+def _check_sides(width: int, height: int) -> None:
+    for side in (width, height):
+        if isinstance(side, bool) or not isinstance(side, Integral) or not 1 <= side <= MAX_SIDE:
+            raise InputError(f"{width!r} x {height!r} px came, wanted whole numbers from 1 to {MAX_SIDE:,}")
+
+
 def check_tokens(tokens: Tokens, model: Model) -> None:
     """Nothing is used that a stream would not say.
 
     Raises:
-        InputError: a base that does not exist, passes or arrays of another shape, more tokens than a tile can have,
-            integers beyond a tile's tokens or too large. Names the pass and the tile.
+        InputError: a size or base that does not exist, passes or arrays of another shape, more tokens than a tile can
+            have, integers beyond a tile's tokens or too large. Names the pass and the tile.
     """
+    _check_sides(tokens.width, tokens.height)
     plan = StreamSpec(tokens.width, tokens.height, model).passes
     if tokens.base is not None and not 0 <= tokens.base < STEPS:
         raise InputError(f"base {tokens.base} came, wanted 0 to {STEPS - 1} or None")
