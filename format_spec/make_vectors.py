@@ -78,7 +78,7 @@ def random_tokens(
         values = magnitude * rng.choice([-1, 1], shape) * (rng.random(shape) < density)
         values *= layout.sent(counts)
         parts.append(PassTokens(counts.astype(np.int16), values.astype(np.int16)))
-    return Tokens(width, height, config.model_id, base, tuple(parts), grey)
+    return Tokens(width, height, config.model_id, base, tuple(parts), grey=grey, token_dims=config.token_dims)
 
 
 def digest(values: Sequence[Sequence[Sequence[int]]], coefficients: int) -> str:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("installed")
 
 NAMES = {
     *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
-    *("Info", "PassInfo", "ModelInfo"),
+    *("Info", "PassInfo", "ModelInfo", "tokens_from_array"),
     *("ProwError", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),
 }

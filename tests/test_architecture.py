@@ -27,7 +27,7 @@ ROOMS = (
     {"errors", "options"},
     {"format"},
     {"entropy", "image"},
-    {"networks", "registry"},
+    {"networks", "published", "registry"},
     {"backends", "inspection"},
     {"coding"},
     {"search"},
@@ -225,7 +225,11 @@ def test_what_needs_no_pixels_imports_nothing_heavy(room: str) -> None:
 def test_where_torch_and_onnx_runtime_are() -> None:
     backends = {"prow.backends.torch_backend", "prow.backends.torch_ops", "prow.backends.select"}
     homes = {
-        "torch": {*modules_of("prow.networks", "prow.training"), *backends, "prow.search.gradient_search"},
+        "torch": {
+            *modules_of("prow.networks", "prow.published", "prow.training"),
+            *backends,
+            "prow.search.gradient_search",
+        },
         "onnxruntime": {"prow.backends.onnx_backend", *modules_of("prow.training")},
     }
     for package, allowed in homes.items():

@@ -26,7 +26,7 @@ from .errors import (
 from .format.container import truncate
 
 if TYPE_CHECKING:
-    from .api import decode, decode_many, detokenize, encode, encode_many, tokenize
+    from .api import decode, decode_many, detokenize, encode, encode_many, tokenize, tokens_from_array
     from .inspection import Info, PassInfo, inspect
     from .registry import ModelInfo, models
 
@@ -51,11 +51,12 @@ __all__ = [
     "inspect",
     "models",
     "tokenize",
+    "tokens_from_array",
     "truncate",
 ]
 
 _PLACES = {
-    ".api": ("decode", "decode_many", "detokenize", "encode", "encode_many", "tokenize"),
+    ".api": ("decode", "decode_many", "detokenize", "encode", "encode_many", "tokenize", "tokens_from_array"),
     ".inspection": ("Info", "PassInfo", "inspect"),
     ".registry": ("ModelInfo", "models"),
 }

@@ -11,11 +11,13 @@ from .backends import select
 from .coding.codec import Codec
 from .coding.planes import merge
 from .coding.vivid import repaint
+from .entropy.check import check_size, check_tokens
 from .entropy.model import StreamSpec
 from .entropy.reader import read
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
+from .format.tokens import Tokens
 from .image import ImageLike, load_pixels
 from .options import DEFAULT_EFFORT, DEFAULT_QUALITY, STYLES, Style
 from .registry import ModelFile, load, load_by_id
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .backends.base import Pictures
-    from .format.tokens import Tokens
     from .search.base_search import Candidate
 
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
@@ -144,7 +145,7 @@ def decode(
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
         does not have this style.
     """
-    return detokenize(read_tokens(data, strict=strict, max_pixels=max_pixels), style=style, device=device)
+    return _detokenize_alike([read_tokens(data, strict=strict, max_pixels=max_pixels)], style, device)[0]
 
 
 def decode_many(
@@ -180,8 +181,31 @@ def decode_many(
 
 
 def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto") -> Image.Image:
-    """The picture that tokens stand for; arguments as in `decode`."""
+    """The picture that tokens stand for; arguments as in `decode`.
+
+    Raises:
+        InputError: tokens that no file can say, such as integers beyond those that a tile has (`check_tokens`).
+    """
+    if not isinstance(tokens, Tokens):  # before it is asked for its model
+        raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
+    check_tokens(tokens, load_by_id(tokens.model_id))
     return _detokenize_alike([tokens], style, device)[0]
+
+
+def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str = "default") -> Tokens:
+    """Symbols, as `Tokens.to_array` makes them, as tokens of a picture of a model.
+
+    Args:
+        array: integers [n], 0 to 259 (`prow.format.sequence`). width, height: in px.
+
+    Raises:
+        InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
+    """
+    check_size(width, height)
+    chosen = load(model)
+    tokens = Tokens.from_array(array, width, height, chosen.config)
+    check_tokens(tokens, chosen)
+    return tokens
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
@@ -327,4 +351,5 @@ __all__ = [
     "encode",
     "encode_many",
     "tokenize",
+    "tokens_from_array",
 ]

@@ -48,4 +48,13 @@ class StreamSpec:
 
     def empty(self, base: int | None, *, grey: bool = False) -> Tokens:
         """What is known when base and kind of picture are."""
-        return Tokens(self.width, self.height, self.model.config.model_id, base, self.empty_passes(), grey)
+        config = self.model.config
+        return Tokens(
+            self.width,
+            self.height,
+            config.model_id,
+            base,
+            self.empty_passes(),
+            grey=grey,
+            token_dims=config.token_dims,
+        )

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..format.config import NEAR, STEPS
 from ..format.tokens import PassTokens, Tokens
+from .check import check_tokens
 from .context_model import PassContext
 from .layout import Layout, Rounds
 from .model import Model, StreamSpec
@@ -119,10 +120,11 @@ def written(tokens: Tokens, model: Model) -> Writer:
     """A writer of every symbol of every pass.
 
     Raises:
-        ValueError: tokens without a base.
+        ValueError: tokens without a base. InputError: others that a stream cannot say (`check_tokens`).
     """
     if tokens.base is None:
         raise ValueError("tokens without a base came, wanted 0 to 63")
+    check_tokens(tokens, model)
     spec = StreamSpec(tokens.width, tokens.height, model)
     writer = Writer(tokens.base, spec, grey=tokens.grey, alpha=tokens.alpha is not None)
     for parts in zip(tokens.passes, tokens.alpha or [None] * len(tokens.passes), strict=True):
@@ -131,5 +133,8 @@ def written(tokens: Tokens, model: Model) -> Writer:
 
 
 def write(tokens: Tokens, model: Model) -> bytes:
-    """The whole stream; empty without a base."""
-    return b"" if tokens.base is None else written(tokens, model).bytes()
+    """The whole stream; empty without a base. Raises InputError (`check_tokens`)."""
+    if tokens.base is None:
+        check_tokens(tokens, model)
+        return b""
+    return written(tokens, model).bytes()

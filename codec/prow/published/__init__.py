@@ -1,0 +1,1 @@
+"""Image tokenizers that others published, in plain torch, for weights that you have."""
