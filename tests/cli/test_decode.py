@@ -57,3 +57,16 @@ def test_a_picture_that_the_format_cannot_hold(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(prow, "decode", lambda data, **options: Image.new("RGB", (20_000, 1)))
     assert_fails("decode photo.prow out.webp", 1, "WEBP", "20000 x 1 px")
     assert names() == INPUTS
+
+
+def test_format_and_device() -> None:
+    assert run("decode photo.prow - --format jpg --device cpu").stdout_bytes.startswith(b"\xff\xd8\xff")
+    assert run("decode photo.prow picture --format PNG").output == ""
+    assert Image.open("picture").format == "PNG"
+    assert_fails("decode photo.prow out.png --device abacus", 1, "abacus")
+    assert_fails("decode photo.prow out.png --format prow", 2, "--format prow")
+
+
+def test_quiet_leaves_out_remarks(whole: bytes) -> None:
+    Path("cut.prow").write_bytes(whole[:200])
+    assert run("decode cut.prow out.png --quiet").output == ""
