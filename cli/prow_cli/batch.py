@@ -149,7 +149,8 @@ def run(
             kind = "failed" if outcome.error else "skipped" if outcome.data is None else "written"
             counts[kind] += 1
             if outcome.error:
-                say(f"{task.source}: {outcome.error}")
+                named = str(task.source) in outcome.error
+                say(outcome.error if named else f"{task.source}: {outcome.error}")
             elif not quiet:
                 for line in outcome.remarks:
                     say(line)

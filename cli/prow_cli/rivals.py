@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
-FACTORS = (16, 8, 4, 2, 1)
+FACTORS = (1, 2, 4, 8, 16)
 _LOOK_AHEAD = 2  # qualities tried above the best that bisection saw, since sizes are not quite monotone
+_HOPELESS = 1.25  # a factor whose lowest quality takes so many times the budget is not searched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,46 +40,53 @@ class Rival:
         """Whether this Pillow can write it."""
         return bool(features.check(self.pillow_name.lower()))
 
-    def best(self, pixels: np.ndarray, budget: int) -> Shot | None:
-        """The best picture in at most `budget` bytes; None if there is none."""
-        shots: list[Shot] = []
-        for factor in FACTORS:
-            if factor > min(pixels.shape[:2]):
-                continue
-            shot = self._at(pixels, factor, budget)
-            if shot is None:
-                break  # a finer one takes more bytes still
-            shots.append(shot)
-        return max(shots, key=lambda shot: psnr(pixels, shot.pixels), default=None)
+    def best(self, pixels: np.ndarray, budgets: list[int]) -> dict[int, Shot | None]:
+        """The best picture in at most so many bytes, for each budget; None where there is none."""
+        encodes = [_Encodes(self, pixels, factor) for factor in FACTORS if factor <= min(pixels.shape[:2])]
+        best: dict[int, Shot | None] = {}
+        for budget in budgets:
+            shots = (shot for one in encodes if (shot := one.within(budget)) is not None)
+            best[budget] = max(shots, key=lambda shot: psnr(pixels, shot.pixels), default=None)
+        return best
 
-    def _at(self, pixels: np.ndarray, factor: int, budget: int) -> Shot | None:
-        """At the highest quality that fits, with a side divided by `factor`."""
-        height, width = pixels.shape[:2]
-        small = Image.fromarray(pixels)
+
+class _Encodes:
+    """The files of a picture with a side divided by `factor`, each made once."""
+
+    def __init__(self, rival: Rival, pixels: np.ndarray, factor: int) -> None:
+        self._rival, self._factor, self._files = rival, factor, dict[int, bytes]()
+        self._size = pixels.shape[1], pixels.shape[0]
+        self._small = Image.fromarray(pixels)
         if factor > 1:
-            small = small.resize((round(width / factor), round(height / factor)), Image.Resampling.LANCZOS)
-        files: dict[int, bytes] = {}
+            width, height = (round(side / factor) for side in self._size)
+            self._small = self._small.resize((width, height), Image.Resampling.LANCZOS)
 
-        def fits(rung: int) -> bool:
-            if rung not in files:
-                buffer = io.BytesIO()
-                quality = rung if self.steps == 1 else rung / self.steps
-                small.save(buffer, self.pillow_name, quality=quality, **self.options)
-                files[rung] = buffer.getvalue()
-            return len(files[rung]) <= budget
-
-        low, high = -1, 100 * self.steps + 1
+    def within(self, budget: int) -> Shot | None:
+        """At the highest quality that fits; None if none does."""
+        if len(self._file(0)) > _HOPELESS * budget:
+            return None
+        top = 100 * self._rival.steps
+        low, high = -1, top + 1
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        top = min(high + _LOOK_AHEAD, 100 * self.steps)
-        best = next((rung for rung in range(top, -1, -1) if rung <= low or fits(rung)), -1)
-        if best < 0:
+            low, high = (middle, high) if len(self._file(middle)) <= budget else (low, middle)
+        tried = range(min(high + _LOOK_AHEAD, top), -1, -1)
+        best = next((rung for rung in tried if rung <= low or len(self._file(rung)) <= budget), None)
+        if best is None:
             return None
-        with Image.open(io.BytesIO(files[best]), formats=[self.pillow_name]) as image:
-            came = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-        how = f"quality {best / self.steps:g}" + (f", downscaled by {factor}" if factor > 1 else "")
-        return Shot(np.asarray(came), len(files[best]), how)
+        with Image.open(io.BytesIO(self._file(best)), formats=[self._rival.pillow_name]) as image:
+            came = image.convert("RGB").resize(self._size, Image.Resampling.BICUBIC)
+        how = f"quality {best / self._rival.steps:g}" + (f", downscaled by {self._factor}" if self._factor > 1 else "")
+        return Shot(np.asarray(came), len(self._file(best)), how)
+
+    def _file(self, rung: int) -> bytes:
+        """At a quality, in steps of the rival's."""
+        if rung not in self._files:
+            rival, buffer = self._rival, io.BytesIO()
+            quality = rung if rival.steps == 1 else rung / rival.steps
+            self._small.save(buffer, rival.pillow_name, quality=quality, **rival.options)
+            self._files[rung] = buffer.getvalue()
+        return self._files[rung]
 
 
 RIVALS = (

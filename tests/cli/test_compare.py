@@ -16,7 +16,7 @@ from conftest import draw_picture
 from PIL import Image, features
 
 import prow
-from prow_cli.rivals import RIVALS, psnr
+from prow_cli.rivals import RIVALS, _Encodes, psnr
 
 from .conftest import INPUTS, PHOTO, assert_fails, names, run
 
@@ -86,12 +86,12 @@ def test_a_rival_has_its_best_downscale() -> None:
     pixels = draw_picture(96, 64)
     for rival in RIVALS:
         if rival.there():
-            best = rival.best(pixels, 450)
-            others = [rival._at(pixels, factor, 450) for factor in (1, 2, 4, 8, 16)]
+            best = rival.best(pixels, [10, 450])
+            others = [_Encodes(rival, pixels, factor).within(450) for factor in (1, 2, 4, 8, 16)]
             values = [psnr(pixels, one.pixels) for one in others if one is not None]
-            assert best is not None and best.size <= 450
-            assert psnr(pixels, best.pixels) == max(values)
-            assert rival.best(pixels, 10) is None
+            assert best[450] is not None and best[450].size <= 450
+            assert psnr(pixels, best[450].pixels) == max(values)
+            assert best[10] is None
 
 
 def test_large_pictures_are_shrunk_and_names_are_text() -> None:

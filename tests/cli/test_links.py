@@ -11,7 +11,7 @@ from PIL import Image
 import prow
 from prow_cli.sizes import FITS
 
-from .conftest import INPUTS, assert_fails, names, run
+from .conftest import INPUTS, assert_fails, invoke, names, run
 
 
 def packets() -> list[Path]:
@@ -80,6 +80,20 @@ def test_what_is_refused() -> None:
     assert names() == INPUTS
     run("split photo.prow --packet 100 -o packets")
     assert_fails("split photo.prow --packet 200 -o packets", 1, "packets is not empty")
+
+
+def test_an_interrupt_leaves_no_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, left = os.replace, [True, True]
+
+    def interrupted(*places: str) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        replace(*places)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    assert invoke("split photo.prow --packet 100 -o packets").exit_code == 130
+    assert packets() == []
 
 
 @pytest.mark.parametrize("fit", list(FITS))

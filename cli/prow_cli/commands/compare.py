@@ -80,7 +80,7 @@ def compare(
     }
     for rival in RIVALS:
         if rival.there():
-            shots[rival.name] = {n: _entry(pixels, rival.best(pixels, n)) for n in budgets}
+            shots[rival.name] = {n: _entry(pixels, shot) for n, shot in rival.best(pixels, budgets).items()}
         elif not quiet:
             remark(f"{rival.name} is left out: this Pillow cannot write it")
     height, width = pixels.shape[:2]

@@ -39,5 +39,13 @@ def split(source: str, packet: int, parity: int, out: str, force: bool) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     digits = len(str(len(packets) - 1))
-    for number, one in enumerate(packets):
-        write(str(folder / f"{number:0{digits}}.packet"), one, force=force)
+    written: list[Path] = []
+    try:
+        for number, one in enumerate(packets):
+            path = folder / f"{number:0{digits}}.packet"
+            write(str(path), one, force=force)
+            written.append(path)
+    except BaseException:  # an interrupt too: all packets or none
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
