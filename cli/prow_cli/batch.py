@@ -44,9 +44,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a task: `data` is None if there is nothing to write, and `error` then says why unless it is ""."""
+    """What became of a task: bytes to write and the seconds that they took, or an error.
+
+    With neither, its file is there already. `size` is that of what was written, None if nothing was.
+    """
 
     data: bytes | None = None
+    size: int | None = None
     seconds: float = 0.0
     remarks: tuple[str, ...] = ()
     error: str = ""
@@ -89,7 +93,8 @@ def tasks_of(
     """Each file with its place below the folder `out`, where its suffix is `suffix`; of folders those files whose
     suffix is in `takes`, at the same place as in there.
 
-    Raises click.ClickException for an empty folder, two files with one place, or an `out` that can be no folder.
+    Raises click.ClickException for an empty folder, two files with one place, a file that is its own place, or an `out`
+    that can be no folder.
     """
     if STDOUT in (*inputs, out):
         raise click.UsageError("standard input and output take one file, and many came")
@@ -105,6 +110,8 @@ def tasks_of(
         for path in inside:
             source = top / path if top.is_dir() else top
             place = Path(out) / path.with_suffix(suffix)
+            if place.resolve() == source.resolve():
+                raise click.ClickException(f"{source} would be written over itself: wanted another folder")
             if places.setdefault(place, source) != source:
                 raise click.ClickException(
                     f"{places[place]} and {source} would both become {place}: wanted other names"
@@ -138,43 +145,56 @@ def run(
     """Do all tasks but those that are done already. Leaves with exit code 1 if one failed, after all others."""
     if report:
         check_free(report, force=True)
-    start, rows, written = time.perf_counter(), [], 0
-    counts = {"written": 0, "skipped": 0, "failed": 0}
+    start, done = time.perf_counter(), list[tuple[Task, Outcome]]()
     with (
         _shown(tasks, quiet) as (say, advance),
         contextlib.closing(_outcomes(tasks, work, functools.partial(_standing, check, force), jobs)) as outcomes,
     ):
         for task, outcome in outcomes:
             outcome = _written(task, outcome, force)
-            kind = "failed" if outcome.error else "skipped" if outcome.data is None else "written"
-            counts[kind] += 1
-            if outcome.error:
-                named = str(task.source) in outcome.error
-                say(outcome.error if named else f"{task.source}: {outcome.error}")
-            elif not quiet:
-                for line in outcome.remarks:
-                    say(line)
-            size = len(outcome.data) if outcome.data is not None else None
-            if size is not None:
-                written += size
-                if verbose:
-                    say(f"{task.out}: {size:,} bytes, {outcome.seconds:.1f} s")
-            elif kind == "skipped":
-                size = task.out.stat().st_size
-            seconds = f"{outcome.seconds:.3f}" if kind != "skipped" else ""
-            rows.append((task.source, "" if size is None else size, seconds, outcome.error))
+            for line in _lines(task, outcome, quiet, verbose):
+                say(line)
+            done.append((task, dataclasses.replace(outcome, data=None)))
             advance(task)
     if report:
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("path", "bytes", "seconds", "error"), *sorted(rows)])
-        write(report, table.getvalue().encode("utf-8", "surrogateescape"), force=True)
+        write(report, _table(done), force=True)
+    failed = sum(bool(outcome.error) for _, outcome in done)
     if not quiet:
-        said = [f"{counts['written']} of {len(tasks)} files written, {written:,} bytes"]
-        said += [f"{counts['skipped']} there already (--force does them again)"] if counts["skipped"] else []
-        said += [f"{counts['failed']} failed"] if counts["failed"] else []
+        written = [outcome.size for _, outcome in done if outcome.size is not None]
+        said = [f"{len(written)} of {len(tasks)} files written, {sum(written):,} bytes"]
+        skipped = len(tasks) - len(written) - failed
+        said += [f"{skipped} there already (--force does them again)"] if skipped else []
+        said += [f"{failed} failed"] if failed else []
         remark(f"{'; '.join(said)}; {time.perf_counter() - start:.1f} s")
-    if counts["failed"]:
+    if failed:
         sys.exit(1)
+
+
+def _lines(task: Task, outcome: Outcome, quiet: bool, verbose: bool) -> list[str]:
+    """What is said of a task."""
+    if outcome.error:
+        named = str(task.source) in outcome.error
+        return [outcome.error if named else f"{task.source}: {outcome.error}"]
+    lines = [] if quiet else list(outcome.remarks)
+    if verbose and outcome.size is not None:
+        lines.append(f"{task.out}: {outcome.size:,} bytes, {outcome.seconds:.1f} s")
+    return lines
+
+
+def _table(done: list[tuple[Task, Outcome]]) -> bytes:
+    """The report as CSV, by path; of what was there already the bytes alone."""
+    rows = []
+    for task, outcome in sorted(done, key=lambda pair: pair[0].source):
+        seconds = f"{outcome.seconds:.3f}"
+        if outcome.error:
+            rows.append((task.source, "", seconds, outcome.error))
+        elif outcome.size is None:
+            rows.append((task.source, _size(task.out), "", ""))
+        else:
+            rows.append((task.source, outcome.size, seconds, ""))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("path", "bytes", "seconds", "error"), *rows])
+    return table.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _standing(check: Check, force: bool, task: Task) -> Outcome | None:
@@ -199,7 +219,7 @@ def _written(task: Task, outcome: Outcome, force: bool) -> Outcome:
         write(str(task.out), outcome.data, force=force)
     except (OSError, click.ClickException) as error:
         return Outcome(seconds=outcome.seconds, error=_words(error))
-    return outcome
+    return dataclasses.replace(outcome, size=len(outcome.data))
 
 
 def _words(error: Exception) -> str:
@@ -223,7 +243,7 @@ def _attempt(work: Work, task: Task) -> Outcome:
         data, remarks = work(str(task.source), str(task.out))
     except Exception as error:  # a broken picture must not stop the others
         return Outcome(seconds=time.perf_counter() - start, error=_words(error))
-    return Outcome(data, time.perf_counter() - start, tuple(remarks))
+    return Outcome(data, seconds=time.perf_counter() - start, remarks=tuple(remarks))
 
 
 def _outcomes(

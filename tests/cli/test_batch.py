@@ -78,7 +78,9 @@ def test_what_is_done_is_not_done_again(pictures: None) -> None:
     run(f"encode in out {SMALL}")
     before = Path("out/a.prow").stat().st_mtime_ns
     Path("out/b.prow").unlink()
-    assert "1 of 2 files written, 200 bytes; 1 there already" in run(f"encode in out {SMALL}").stderr
+    result = run(f"encode in out {SMALL} --report r.csv")
+    assert "1 of 2 files written, 200 bytes; 1 there already" in result.stderr
+    assert Path("r.csv").read_text().splitlines()[1] == "in/a.png,200,,"
     assert Path("out/a.prow").stat().st_mtime_ns == before
     assert "2 of 2 files written" in run(f"encode in out {SMALL} --force").stderr
     assert Path("out/a.prow").stat().st_mtime_ns > before
@@ -211,6 +213,7 @@ def test_what_is_refused_before_any_work(pictures: None) -> None:
     assert_fails("decode photo.prow in out --format xyz", 2, "--format xyz", ".webp")
     PHOTO.save("in/a.jpg")
     assert_fails(f"encode in out {SMALL}", 1, "in/a.jpg and in/a.png would both become out/a.prow")
+    assert_fails(f"encode photo.prow photo.png . {SMALL} --force", 1, "photo.prow would be written over itself")
     assert_fails("encode photo.png", 2, "Missing argument 'OUT'")
     assert_fails("encode", 2, "Missing argument 'IN'")
     assert names() == {*INPUTS, "in"}

@@ -81,7 +81,8 @@ def encode(
     """
     out = batch.check_arguments(inputs, out)
     if sum(option is not None for option in (size, fit, bpp, quality)) != 1:
-        raise click.UsageError("exactly one of --bytes, --bpp and --quality is wanted (--fit is a --bytes)")
+        hint = " (--fit is a --bytes)" if fit else ""
+        raise click.UsageError(f"exactly one of --bytes, --bpp and --quality is wanted{hint}")
     size = FITS[fit] if fit else size
     work = functools.partial(_encoded, size=size, bpp=bpp, quality=quality, options=options)
     many: dict[str, Any] = {"recursive": recursive, "jobs": jobs, "report": report}

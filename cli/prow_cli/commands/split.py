@@ -43,9 +43,11 @@ def split(source: str, packet: int, parity: int, out: str, force: bool) -> None:
     try:
         for number, one in enumerate(packets):
             path = folder / f"{number:0{digits}}.packet"
+            is_new = not path.exists()
             write(str(path), one, force=force)
-            written.append(path)
-    except BaseException:  # an interrupt too: all packets or none
+            if is_new:
+                written.append(path)
+    except BaseException:  # an interrupt too: all new packets or none
         for path in written:
             path.unlink(missing_ok=True)
         raise
