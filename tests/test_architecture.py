@@ -26,7 +26,7 @@ PACKAGES = {
 ROOMS = (
     {"errors", "options"},
     {"format"},
-    {"entropy", "image"},
+    {"entropy", "image", "links"},
     {"networks", "published", "registry"},
     {"backends", "inspection"},
     {"coding"},
@@ -215,7 +215,7 @@ def test_the_loop_over_the_passes_knows_no_backend_by_name() -> None:
 # -- weight -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("room", ["format", "entropy", "registry", "inspection", "options", "errors"])
+@pytest.mark.parametrize("room", ["format", "entropy", "links", "registry", "inspection", "options", "errors"])
 def test_what_needs_no_pixels_imports_nothing_heavy(room: str) -> None:
     """No torch and no ONNX Runtime, not even through others."""
     outside = {package_of(name) for module in reached_from(modules_of(f"prow.{room}")) for name in imports(module)}

@@ -114,6 +114,8 @@ def test_the_command_line_of_the_wheel_works_without_torch(python: Path, draw, t
     command = (python, "-m", "prow_cli.main")
     run(*command, "encode", "a.png", "a.prow", "--bytes", "400", cwd=tmp_path)
     run(*command, "decode", "a.prow", "b.png", "--style", "vivid", cwd=tmp_path)
+    run(*command, "compare", "a.png", "--budgets", "300", "-o", "page.html", cwd=tmp_path)
+    assert "prow" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert (tmp_path / "a.prow").stat().st_size == 400
     assert Image.open(tmp_path / "b.png").size == (90, 60)
     assert "pip install 'prow[torch]'" in run(*command, "models", "--verbose", cwd=tmp_path)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
-import shutil
-import signal
-import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from browser import CHROMIUM, seen_in_chromium
 from PIL import Image
 
 pytest.importorskip("jinja2")
@@ -22,8 +14,6 @@ pytest.importorskip("matplotlib")
 
 from benchmarks.quality.records import SHIPPED  # noqa: E402
 from benchmarks.report.__main__ import main  # noqa: E402
-
-CHROMIUM = shutil.which("chromium")
 
 # Run in the page after its own script: moves the sliders, changes a choice, writes down what is seen.
 PROBE = """
@@ -62,45 +52,6 @@ PROBE = """
 """
 
 
-def seen_in_chromium(page: str, folder: Path) -> Any:
-    """Serve the page with the probe to a browser -> what the probe posts back; it may take its time."""
-    posted: queue.Queue[str] = queue.Queue()
-    probed = page.replace("default-src 'none'", "default-src 'none'; connect-src 'self'")
-    probed = probed.replace("</body>", f"<script>{PROBE}</script></body>")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = probed.encode() if self.path == "/" else b""
-            self.send_response(200 if body else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self) -> None:
-            posted.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-    options.append(f"--user-data-dir={folder / 'profile'}")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, open(folder / "log", "w") as log:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [str(CHROMIUM), *options, f"http://127.0.0.1:{server.server_port}/"]
-        browser = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            return json.loads(posted.get(timeout=240))
-        except queue.Empty:
-            pytest.fail(f"the page's script stopped, or the browser did: {(folder / 'log').read_text()[-1000:]}")
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(browser.pid, signal.SIGKILL)
-            browser.wait()
-            server.shutdown()
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the page is not tried in a browser")
 def test_sliders_work_in_a_browser(draw, tmp_path: Path) -> None:
     Image.fromarray(draw(72, 56)).save(tmp_path / "drawing.png")
@@ -108,7 +59,7 @@ def test_sliders_work_in_a_browser(draw, tmp_path: Path) -> None:
     options = f"--out {out} --codecs anchor,webp,webp-scaled --budgets 40,300 --cuts 32,80,200 --model anchor".split()
     main([str(SHIPPED / "kodak.json"), "--data", str(tmp_path), *options])
     page = out.read_text(encoding="utf-8")
-    seen = seen_in_chromium(page, tmp_path)
+    seen = seen_in_chromium(page, PROBE, tmp_path)
     assert isinstance(seen, dict), seen
     data = json.loads(page.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
     assert seen["width"] == 72

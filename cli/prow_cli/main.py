@@ -16,10 +16,14 @@ import click
 
 from prow.errors import ProwError
 
+from .commands.compare import compare
 from .commands.decode import decode
 from .commands.encode import encode
 from .commands.info import info
+from .commands.join import join
 from .commands.models import models
+from .commands.progress import progress
+from .commands.split import split
 from .commands.truncate import truncate
 from .output import remark
 
@@ -61,7 +65,7 @@ def _drop_stdout() -> None:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, models],
+    commands=[encode, decode, info, truncate, split, join, compare, progress, models],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")

@@ -12,11 +12,19 @@ import click
 STDOUT = "-"
 out_argument = click.argument("out", metavar="OUT")
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists already.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="No remarks, errors only.")
+verbose_option = click.option("--verbose", "-v", is_flag=True, help="Say what was written, also where no terminal is.")
 
 
 def remark(message: str) -> None:
     """One line on stderr."""
     click.echo(f"prow: {' '.join(message.split())}", err=True)
+
+
+def tell(out: str, text: str, *, quiet: bool, verbose: bool) -> None:
+    """Say what was written, to people (stderr is a terminal) or with -v: scripts see errors and remarks alone."""
+    if verbose or (not quiet and sys.stderr.isatty()):
+        remark(f"{'standard output' if out == STDOUT else out}: {text}")
 
 
 def check_free(out: str, *, force: bool) -> None:

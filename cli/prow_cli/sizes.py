@@ -8,6 +8,7 @@ from decimal import Decimal
 import click
 
 UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "kib": 2**10, "m": 10**6, "mb": 10**6, "mib": 2**20}
+FITS = {"sms": 140, "lora": 222, "ble": 244, "udp": 1200, "qr": 2953}  # bytes of a message: docs/links.md
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
 
 

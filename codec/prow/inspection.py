@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from .coding.planes import MODES
 from .entropy.model import Model, StreamSpec
 from .entropy.reader import read
 from .errors import ModelError
@@ -67,8 +66,8 @@ def inspect(data: bytes) -> Info:
     if model is not None and header.width * header.height <= container.DEFAULT_MAX_PIXELS:
         name = model.config.name
         tokens = read(payload, StreamSpec(header.width, header.height, model))
-        mode = MODES[(1 if tokens.grey else 3) + (tokens.alpha is not None)]
-        step, per_pass = None if tokens.base is None else step_size(tokens.base), _passes(tokens, model)
+        mode, step = tokens.mode, None if tokens.base is None else step_size(tokens.base)
+        per_pass = _passes(tokens, model)
     return Info(
         version=header.version,
         profile=header.profile,

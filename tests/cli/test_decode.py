@@ -71,3 +71,16 @@ def test_alpha_is_kept_where_the_format_can_hold_it(draw: Callable[..., np.ndarr
     onto_white = run("decode see.prow again.jpg")
     assert onto_white.exit_code == 0 and Image.open("again.jpg").mode == "RGB"
     assert onto_white.stderr == "prow: see.prow has alpha, which JPEG cannot hold: put on white\n"
+
+
+def test_format_and_device() -> None:
+    assert run("decode photo.prow - --format jpg --device cpu").stdout_bytes.startswith(b"\xff\xd8\xff")
+    assert run("decode photo.prow picture --format PNG").output == ""
+    assert Image.open("picture").format == "PNG"
+    assert_fails("decode photo.prow out.png --device abacus", 1, "abacus")
+    assert_fails("decode photo.prow out.png --format prow", 2, "--format prow")
+
+
+def test_quiet_leaves_out_remarks(whole: bytes) -> None:
+    Path("cut.prow").write_bytes(whole[:200])
+    assert run("decode cut.prow out.png --quiet").output == ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -16,7 +18,8 @@ from prow_cli.main import main
 from .conftest import INPUTS, assert_fails, invoke, names, process, run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("encode", "decode", "info", "truncate", "models")
+BASIC = ("encode", "decode", "info", "truncate", "models")  # stand in the README
+COMMANDS = (*BASIC, "split", "join", "compare", "progress")
 SAY_IMPORTS = """
 import atexit, sys
 heavy = "PIL", "numpy", "onnxruntime", "torch"
@@ -80,12 +83,19 @@ def test_models_lists_every_model() -> None:
     assert [line for line in lines if line.startswith("* ") and "prow-small" in line]
 
 
+def test_models_for_programs() -> None:
+    told = json.loads(run("models --json").stdout)
+    assert told == {"models": [dataclasses.asdict(one) for one in prow.models()]}
+    assert set(json.loads(run("models --json -v").stdout)["backends"]) == {"onnx", "torch", "triton"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
+def test_every_command_has_help_and_stands_in_a_page(command: str) -> None:
     assert run(f"{command} --help").stdout.startswith(f"Usage: prow {command}")
     assert main.commands[command].help
     assert all(param.help for param in main.commands[command].params if param.param_type_name == "option")
-    assert f"prow {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = "README.md" if command in BASIC else "docs/commands.md"
+    assert f"prow {command}" in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_there_are_no_other_commands() -> None:

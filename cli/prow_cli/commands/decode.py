@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import prow
 from prow.format import container
-from prow.options import STYLES, Style
+from prow.options import STYLES
 
-from ..input import name_of, naming, read, source_argument
-from ..output import STDOUT, check_free, force_option, out_argument, remark, write
+from .. import batch
+from ..input import name_of, naming, read
+from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, write
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,54 +27,112 @@ OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
 
 
 @click.command()
-@source_argument
-@out_argument
-@force_option
+@batch.inputs_argument
+@batch.out_argument
 @click.option(
     "--style",
     type=click.Choice(STYLES),
     default=STYLES[0],
     help="faithful: nearest to the original; vivid: sharper, with detail that need not be true.",
 )
+@click.option("--format", "suffix", metavar="NAME", help="png, jpg, webp, ...; without it the suffix of OUT, or png.")
 @click.option("--allow-damaged", is_flag=True, help="Decode a file whose checksum is wrong all the same.")
-def decode(source: str, out: str, force: bool, style: Style, allow_damaged: bool) -> None:
+@click.option("--device", default="auto", help="auto, cpu or cuda.")
+@batch.options
+@force_option
+@quiet_option
+@verbose_option
+def decode(
+    inputs: tuple[str, ...],
+    out: str | None,
+    suffix: str | None,
+    allow_damaged: bool,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    recursive: bool,
+    jobs: int,
+    report: str | None,
+    **options: Any,
+) -> None:
     """Turn the prow file IN into the picture OUT, in the format of its suffix (- writes PNG).
 
     A file that was cut is decoded as far as it goes.
+
+    If IN is a folder, or there are several, or OUT ends in /, then OUT is a folder of pictures. What is there already
+    is not made again. A file that cannot be read stops no other one; the exit code is 1 then.
     """
-    picture_format = _picture_format(out)
+    out = batch.check_arguments(inputs, out)
+    options["strict"] = not allow_damaged
+    many: dict[str, Any] = {"recursive": recursive, "jobs": jobs, "report": report}
+    if batch.is_batch(inputs, out, **many):
+        suffix = f".{(suffix or 'png').lstrip('.').lower()}"
+        picture_format = _format_of(suffix, f"--format {suffix[1:]}")
+        tasks = batch.tasks_of(inputs, out, suffix, frozenset({".prow"}), **many)
+        work = functools.partial(_decoded, picture_format=picture_format, options=options)
+        check = functools.partial(_why_not, picture_format=picture_format)
+        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, **many)
+        return
+    picture_format = (
+        _format_of(f".{suffix.lstrip('.').lower()}", f"--format {suffix}") if suffix else _picture_format(out)
+    )
     check_free(out, force=force)
+    data, remarks = _decoded(inputs[0], out, picture_format=picture_format, options=options)
+    write(out, data, force=force)
+    tell(out, f"{picture_format}, {len(data):,} bytes", quiet=quiet, verbose=verbose)
+    for line in [] if quiet else remarks:
+        remark(line)
+
+
+def _decoded(source: str, out: str, *, picture_format: str, options: dict[str, Any]) -> tuple[bytes, list[str]]:
+    """The picture in the file `source`, as a file of that format, and remarks on it."""
     data = read(source)
     with naming(source):
         header, payload, state = container.parse(data)
-        image = prow.decode(data, style=style, strict=not allow_damaged)
-    name = name_of(source)
+        image = prow.decode(data, **options)
+    name, remarks = name_of(source), []
     if image.mode.endswith("A") and picture_format in OPAQUE:
         from PIL import Image
 
         from prow.image import load_rgb
 
         image = Image.fromarray(load_rgb(image))
-        remark(f"{name} has alpha, which {picture_format} cannot hold: put on white")
-    write(out, _picture_bytes(image, picture_format), force=force)
+        remarks.append(f"{name} has alpha, which {picture_format} cannot hold: put on white")
     if state == "cut":
         present = header.header_bytes + len(payload)
-        remark(f"{name} is cut: {present:,} of {header.file_bytes:,} bytes; decoded what is there")
+        remarks.append(f"{name} is cut: {present:,} of {header.file_bytes:,} bytes; decoded what is there")
     elif state == "damaged":
-        remark(f"{name} is damaged: its checksum is wrong; decoded all the same")
+        remarks.append(f"{name} is damaged: its checksum is wrong; decoded all the same")
+    return _picture_bytes(image, picture_format), remarks
+
+
+def _why_not(path: Path, picture_format: str) -> str:
+    """Why the file there is not a picture that `decode` would make; "" if it may be."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=[picture_format]) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError):
+        return f"is no whole {picture_format} picture"
+    return ""
 
 
 def _picture_format(out: str) -> str:
     """Name of the Pillow format that the suffix of `out` asks for; PNG for stdout."""
     if out == STDOUT:
         return "PNG"
+    suffix = Path(out).suffix.lower()
+    return _format_of(suffix, f"{out}: suffix {suffix!r}" if suffix else f"{out}: missing suffix")
+
+
+def _format_of(suffix: str, what: str) -> str:
+    """Name of the Pillow format of a suffix. Raises click.UsageError, which says `what` came, if there is none."""
     from PIL import Image
 
-    suffix = Path(out).suffix.lower()
     name = Image.registered_extensions().get(suffix)
     if name is None or name not in Image.SAVE:
-        what = f"suffix {suffix!r}" if suffix else "missing suffix"
-        raise click.UsageError(f"{out}: {what}, a picture format such as .png, .jpg or .webp was wanted")
+        raise click.UsageError(f"{what}, a picture format such as .png, .jpg or .webp was wanted")
     return name
 
 

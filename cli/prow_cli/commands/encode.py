@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import prow
+from prow.errors import FormatError
+from prow.format import container
 from prow.options import DEFAULT_EFFORT
 
-from ..input import STDIN, read, source_argument
-from ..output import STDOUT, check_free, force_option, out_argument, remark, write
-from ..sizes import Size
+from .. import batch
+from ..input import STDIN, read
+from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, write
+from ..sizes import FITS, Size
 
 if TYPE_CHECKING:
     from PIL import Image
 
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
+
+# Those files of a folder that are taken; a file that is named is taken whatever its suffix.
+PICTURES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"})
+PICTURES |= {".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 
 
 def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
@@ -29,9 +38,10 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 
 
 @click.command()
-@source_argument
-@out_argument
+@batch.inputs_argument
+@batch.out_argument
 @click.option("--bytes", "size", type=Size(), metavar="N", help="Size of the whole file at most: 700, 2k, 1.5k, 2KiB.")
+@click.option("--fit", type=click.Choice(list(FITS)), help="As --bytes: what one message of this kind holds.")
 @click.option("--bpp", type=click.FloatRange(min=0, min_open=True), callback=_finite, help="Bits per pixel at most.")
 @click.option("--quality", type=click.FloatRange(0, 100), callback=_finite, help="0 (smallest) to 100 (best).")
 @click.option("--model", default="default", metavar="NAME", help="One that `prow models` lists.")
@@ -43,25 +53,91 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@batch.options
 @force_option
+@quiet_option
+@verbose_option
 def encode(
-    source: str, out: str, force: bool, size: int | None, bpp: float | None, quality: float | None, **options: Any
+    inputs: tuple[str, ...],
+    out: str | None,
+    size: int | None,
+    fit: str | None,
+    bpp: float | None,
+    quality: float | None,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    recursive: bool,
+    jobs: int,
+    report: str | None,
+    **options: Any,
 ) -> None:
     """Turn the picture IN into the prow file OUT.
 
-    One of --bytes, --bpp and --quality says how large it gets.
+    One of --bytes, --fit, --bpp and --quality says how large it gets.
+
+    If IN is a folder, or there are several, or OUT ends in /, then OUT is a folder of files named .prow. What is there
+    already and whole is not made again. A picture that cannot be read stops no other one; the exit code is 1 then.
     """
-    if sum(option is not None for option in (size, bpp, quality)) != 1:
-        raise click.UsageError("exactly one of --bytes, --bpp and --quality is wanted")
+    out = batch.check_arguments(inputs, out)
+    if sum(option is not None for option in (size, fit, bpp, quality)) != 1:
+        hint = " (--fit is a --bytes)" if fit else ""
+        raise click.UsageError(f"exactly one of --bytes, --bpp and --quality is wanted{hint}")
+    size = FITS[fit] if fit else size
+    work = functools.partial(_encoded, size=size, bpp=bpp, quality=quality, options=options)
+    many: dict[str, Any] = {"recursive": recursive, "jobs": jobs, "report": report}
+    if batch.is_batch(inputs, out, **many):
+        tasks = batch.tasks_of(inputs, out, ".prow", PICTURES, **many)
+        check = functools.partial(_why_not, size=size, model=options["model"], profile=options["profile"])
+        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, **many)
+        return
     check_free(out, force=force)
-    data = prow.encode(_picture(source), bytes=size, bpp=bpp, quality=quality, **options)
+    start = time.perf_counter()
+    data, remarks = work(inputs[0], out)
     write(out, data, force=force)
+    header, _, _ = container.parse(data)
+    text = f"{len(data):,} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel"
+    if verbose:
+        text += (
+            f"; {header.width:,} x {header.height:,} px, model {header.model_id}, {time.perf_counter() - start:.1f} s"
+        )
+    tell(out, text, quiet=quiet, verbose=verbose)
+    for line in [] if quiet else remarks:
+        remark(line)
+
+
+def _encoded(
+    source: str, out: str, *, size: int | None, bpp: float | None, quality: float | None, options: dict[str, Any]
+) -> tuple[bytes, list[str]]:
+    """The file of the picture `source`, and remarks on it."""
+    data = prow.encode(_picture(source), bytes=size, bpp=bpp, quality=quality, **options)
     if quality is None:
-        facts = prow.inspect(data)
-        asked = size if size is not None else int((bpp or 0) * facts.width * facts.height / 8)
+        header, _, _ = container.parse(data)
+        asked = size if size is not None else int((bpp or 0) * header.width * header.height / 8)
         if len(data) < FULL_SHARE * asked:
             name = "the file" if out == STDOUT else out
-            remark(f"{name} has {len(data):,} of the {asked:,} bytes asked for: the model has nothing left to say")
+            return data, [
+                f"{name} has {len(data):,} of the {asked:,} bytes asked for: the model has nothing left to say"
+            ]
+    return data, []
+
+
+def _why_not(path: Path, *, size: int | None, model: str, profile: str) -> str:
+    """Why the file there is not one that `encode` would make; "" if it may be."""
+    from prow.registry import load
+
+    data = path.read_bytes()
+    try:
+        header, _, state = container.parse(data)
+    except FormatError:
+        return "is no prow file"
+    if header.profile != profile:
+        return f"is no prow file of the {profile} profile"
+    if header.model_id != load(model).config.model_id:
+        return f"is of another model than {model} (id {header.model_id})"
+    if state != "whole":
+        return f"is {state}"
+    return f"has {len(data):,} bytes, {size:,} are wanted" if size is not None and len(data) > size else ""
 
 
 def _picture(source: str) -> Path | Image.Image:

@@ -6,8 +6,8 @@ import click
 
 import prow
 
-from ..input import naming, read, source_argument
-from ..output import check_free, force_option, out_argument, write
+from ..input import name_of, naming, read, source_argument
+from ..output import check_free, force_option, out_argument, quiet_option, remark, write
 from ..sizes import Size
 
 
@@ -16,9 +16,13 @@ from ..sizes import Size
 @out_argument
 @click.option("--bytes", "size", type=Size(), metavar="N", required=True, help="Size of the new file at most.")
 @force_option
-def truncate(source: str, out: str, size: int, force: bool) -> None:
+@quiet_option
+def truncate(source: str, out: str, size: int, force: bool, quiet: bool) -> None:
     """Cut the prow file IN to N bytes, with a header that is right for what is left. Needs no model."""
     check_free(out, force=force)
+    content = read(source)
     with naming(source):
-        data = prow.truncate(read(source), size)
+        data = prow.truncate(content, size)
     write(out, data, force=force)
+    if len(content) < size and not quiet:
+        remark(f"{name_of(source)} has only {len(content):,} of the {size:,} bytes asked for")

@@ -163,9 +163,9 @@ class Codec:
 
     def decode_alpha(self, tokens: Tokens) -> Pictures | None:
         """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
-        if tokens.alpha is None:
+        if not tokens.shown_alpha:
             return None
-        return self.decode(dataclasses.replace(tokens, passes=tokens.alpha, grey=True, alpha=None))
+        return self.decode(dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None))
 
     def decode_many(self, batch: Sequence[Tokens]) -> list[Pictures]:
         """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W]."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
-
 
 def split(pixels: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray | None]:
     """uint8 [H, W, 1 to 4] -> colour uint8 [H, W, 3], whether it is grey, and alpha uint8 [H, W, 3] (None: opaque).

@@ -83,6 +83,11 @@ class Tokens:
         return same and all(a.same_as(b) for a, b in zip(own, others, strict=True))
 
     @property
+    def mode(self) -> str:
+        """That of the picture as Pillow calls it: L, LA, RGB or RGBA."""
+        return ("L" if self.grey else "RGB") + "A" * bool(self.shown_alpha)
+
+    @property
     def shown_alpha(self) -> tuple[PassTokens, ...]:
         """Passes of alpha; none if they have no tokens."""
         return self.alpha if self.alpha is not None and any(part.some for part in self.alpha) else ()

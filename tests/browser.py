@@ -1,0 +1,58 @@
+"""Shared by the tests of pages: a browser without a window that runs a script in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+
+
+def seen_in_chromium(page: str, probe: str, folder: Path) -> Any:
+    """Serve the page with a script, the probe, to a browser -> what that posts back; it may take its time."""
+    posted: queue.Queue[str] = queue.Queue()
+    probed = page.replace("default-src 'none'", "default-src 'none'; connect-src 'self'")
+    probed = probed.replace("</body>", f"<script>{probe}</script></body>")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = probed.encode() if self.path == "/" else b""
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            posted.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    options.append(f"--user-data-dir={folder / 'profile'}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, open(folder / "log", "w") as log:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [str(CHROMIUM), *options, f"http://127.0.0.1:{server.server_port}/"]
+        browser = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            return json.loads(posted.get(timeout=240))
+        except queue.Empty:
+            pytest.fail(f"the page's script stopped, or the browser did: {(folder / 'log').read_text()[-1000:]}")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)
+            browser.wait()
+            server.shutdown()
