@@ -30,7 +30,8 @@ class Info:
 
     `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
     came. `model`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the base step is there.
+    pixel limit, or (step) not even the base step is there. `trailing_bytes` follow the payload; `extras` says how many
+    bytes of content the chunks among them have, by tag ("EXIF", "XMP ", "ICCP").
     """
 
     version: int
@@ -43,6 +44,7 @@ class Info:
     present_bytes: int
     state: str
     trailing_bytes: int
+    extras: dict[str, int]
     step: float | None
     tokens_per_pass: tuple[PassInfo, ...] | None
 
@@ -74,6 +76,7 @@ def inspect(data: bytes) -> Info:
         present_bytes=len(data),
         state=state,
         trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
+        extras={tag: len(content) for tag, content in container.parse_extras(data).items()},
         step=step,
         tokens_per_pass=per_pass,
     )
