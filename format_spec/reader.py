@@ -49,7 +49,7 @@ class Bits:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """Fields, `state` (whole, cut or damaged), `payload` (bytes) and `extras` (a list of chunks) of a prow file of either profile.
+    """Fields, `state` (whole, cut or damaged), `payload` (bytes) and `extras` (a list of chunks) of a prow file.
 
     Raises Violation for the first broken rule among R1 to R8. A broken R9 is the state "damaged": whether to
     refuse such data is up to the caller.

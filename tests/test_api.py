@@ -21,8 +21,9 @@ pytestmark = pytest.mark.usefixtures("installed")
 
 NAMES = {
     *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
+    "placeholder",
     *("Info", "PassInfo", "ModelInfo"),
-    *("ProwError", "InputError", "BudgetError", "ModelError"),
+    *("ProwError", "ProwWarning", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),
 }
 TOY_ID = 120

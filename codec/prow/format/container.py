@@ -1,8 +1,8 @@
 """The file container: a header of 3 to 14 bytes around one range-coded payload (SPEC.md sections 1 to 3).
 
 Which function? `pack` writes a file, `parse` reads one, `parse_extras` what follows its payload, `truncate` cuts one to
-a size, and `payload_room` says how many payload bytes fit into a budget. None of them needs a model, and none allocates more than the bytes
-that it was given, whatever the header claims.
+a size, and `payload_room` says how many payload bytes fit into a budget. None of them needs a model, and none allocates
+more than the bytes that it was given, whatever the header claims.
 
     >>> data = pack(b"tokens", width=768, height=512, model_id=2)
     >>> len(data)
@@ -29,12 +29,14 @@ __all__ = [
     "MIN_BYTES",
     "VERSION",
     "Header",
+    "add_extras",
     "crc16",
     "header_bytes",
     "pack",
     "parse",
     "parse_extras",
     "payload_room",
+    "read_chunks",
     "truncate",
 ]
 
@@ -131,10 +133,9 @@ def pack(
     Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile,
     the payload length (below 4 GiB) or the extras cannot be written. SPEC.md sections 1 and 2.
     """
+    if extras:
+        return add_extras(pack(payload, width=width, height=height, model_id=model_id, profile=profile), extras)
     _check_fields(width, height, model_id, len(payload), profile)
-    chunks = b"".join(_chunk(tag, content) for tag, content in (extras or {}).items())
-    if chunks and profile == "bare":
-        raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
     if profile == "bare":
         return bytes([model_id]) + _varint(width - 1) + _varint(height - 1) + payload
     if _fits_small(width, height, len(payload)):
@@ -144,7 +145,7 @@ def pack(
         flags = VERSION << 5 | _LARGE_BIT
         fields = ((width - 1) << 48 | (height - 1) << 32 | len(payload)).to_bytes(8, "big")
     head = MAGIC + bytes([flags, model_id]) + fields
-    return head + crc16(head + payload).to_bytes(_CRC_BYTES, "big") + payload + chunks
+    return head + crc16(head + payload).to_bytes(_CRC_BYTES, "big") + payload
 
 
 def parse(data: bytes) -> tuple[Header, bytes, State]:
@@ -171,6 +172,20 @@ def parse(data: bytes) -> tuple[Header, bytes, State]:
     return header, payload, "whole" if crc == header.crc else "damaged"
 
 
+def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
+    """A file with chunks of extras behind it; arguments as in `pack`.
+
+    Raises InputError for a tag or a length that no chunk can have, and for data that has no place for extras: of the
+    bare profile, or cut.
+    """
+    header, _, state = parse(data)
+    if header.profile == "bare":
+        raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
+    if state == "cut":
+        raise InputError("extras came for a cut file, whose payload they would be taken for; a whole one wanted")
+    return data + b"".join(_chunk(tag, content) for tag, content in extras.items())
+
+
 def parse_extras(data: bytes) -> dict[str, bytes]:
     """The chunks that follow the payload of `data`: content under its tag. Of equal tags the first counts.
 
@@ -179,13 +194,18 @@ def parse_extras(data: bytes) -> dict[str, bytes]:
     """
     data = _as_bytes(data)
     header, _, _ = parse(data)
+    return {} if header.file_bytes is None else read_chunks(data[header.file_bytes :])
+
+
+def read_chunks(extras: bytes) -> dict[str, bytes]:
+    """`parse_extras` of what follows a payload."""
     chunks: dict[str, bytes] = {}
-    at = len(data) if header.file_bytes is None else header.file_bytes
-    while at + _CHUNK_HEAD_BYTES <= len(data):
-        tag, end = data[at : at + 4], at + _CHUNK_HEAD_BYTES + int.from_bytes(data[at + 4 : at + 8], "big")
-        if not _is_tag(tag) or end > len(data):
+    at = 0
+    while at + _CHUNK_HEAD_BYTES <= len(extras):
+        tag, end = extras[at : at + 4], at + _CHUNK_HEAD_BYTES + int.from_bytes(extras[at + 4 : at + 8], "big")
+        if not _is_tag(tag) or end > len(extras):
             break
-        chunks.setdefault(tag.decode("ascii"), data[at + _CHUNK_HEAD_BYTES : end])
+        chunks.setdefault(tag.decode("ascii"), extras[at + _CHUNK_HEAD_BYTES : end])
         at = end
     return chunks
 
