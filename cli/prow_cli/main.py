@@ -20,6 +20,7 @@ from .commands.decode import decode
 from .commands.encode import encode
 from .commands.info import info
 from .commands.models import models
+from .commands.placeholder import placeholder
 from .commands.truncate import truncate
 from .output import remark
 
@@ -61,7 +62,7 @@ def _drop_stdout() -> None:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, models],
+    commands=[encode, decode, info, truncate, placeholder, models],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")

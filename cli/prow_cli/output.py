@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from prow.errors import ProwWarning
 
 STDOUT = "-"
 out_argument = click.argument("out", metavar="OUT")
@@ -17,6 +22,19 @@ force_option = click.option("--force", is_flag=True, help="Replace OUT if it exi
 def remark(message: str) -> None:
     """One line on stderr."""
     click.echo(f"prow: {' '.join(message.split())}", err=True)
+
+
+@contextlib.contextmanager
+def remarking() -> Iterator[None]:
+    """What the library warns of, as remarks; warnings of others as ever."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ProwWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ProwWarning):
+            remark(str(warning.message))
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def check_free(out: str, *, force: bool) -> None:

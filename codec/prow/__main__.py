@@ -10,9 +10,10 @@ def run() -> None:
     try:
         from prow_cli.main import main
     except ModuleNotFoundError as error:
-        if error.name not in ("prow_cli", "click"):
+        package = (error.name or "").split(".")[0]
+        if package not in ("prow_cli", "click"):
             raise
-        sys.exit(f"prow: the command line needs the package {error.name}, which is not installed")
+        sys.exit(f"prow: the command line needs the package {package}, which is not installed")
     main()
 
 

@@ -129,7 +129,7 @@ def _to_srgb(image: Image.Image, content: bytes) -> Image.Image:
     Raises ValueError if the profile is for other pictures, and what ImageCms raises.
     """
     profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
-    space = profile.profile.xcolor_space.strip()
+    space = str(getattr(profile.profile, "xcolor_space", "")).strip()
     plain_mode, modes = _PROFILED_MODES.get(space, ("", set()))
     if image.mode not in modes:
         raise ValueError(f"it is one for {space or 'no colours'}, the picture has the mode {image.mode}")
