@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw_picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 import prow
@@ -125,6 +127,24 @@ def test_pictures_are_as_others_afterwards(data: bytes) -> None:
     assert np.array_equal(opened(data).crop((3, 4, 30, 20)), wanted.crop((3, 4, 30, 20)))
     image.putpixel((0, 0), (1, 2, 3))
     assert image.getpixel((0, 0)) == (1, 2, 3)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, 320), st.integers(0, 255)), max_size=4), n=st.integers(0, 321))
+@pytest.mark.filterwarnings("ignore")
+def test_broken_files_raise_what_pillow_raises(data: bytes, flips: list[tuple[int, int]], n: int) -> None:
+    content = bytearray(container.add_extras(data, {"EXIF": b"broken", "XMP ": b"x"}))
+    for at, value in flips:
+        content[at % len(content)] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # a broken size must not eat the memory
+        try:
+            image = opened(bytes(content[:n]))
+            image.draft(None, (20, 20))
+            image.load()
+        except (OSError, Image.DecompressionBombError):
+            return
+    assert image.mode == "RGB"
 
 
 # -- smaller pictures ---------------------------------------------------------------------------------------------
