@@ -220,10 +220,10 @@ def test_thumbnails(data: bytes) -> None:
 
 def test_saves_what_encode_gives(photo: Image.Image, tmp_path: Path) -> None:
     options = [{"bytes": 200}, {"bpp": 0.5}, {"quality": 20}, {"psnr": 16}, {"bytes": 100, "profile": "bare"}, {}]
-    for number, given in enumerate(options):
+    for number, chosen in enumerate(options):
         path = tmp_path / f"{number}.prow"
-        photo.save(path, **given)
-        assert path.read_bytes() == prow.encode(photo, **given), given
+        photo.save(path, **chosen)
+        assert path.read_bytes() == prow.encode(photo, **chosen), chosen
     stream = io.BytesIO()
     photo.save(stream, "PROW", bytes=200, effort=1, model="toy")
     assert stream.getvalue() == prow.encode(photo, bytes=200, effort=1)

@@ -61,7 +61,7 @@ def _picture_format(out: str) -> str:
 
     suffix = Path(out).suffix.lower()
     name = Image.registered_extensions().get(suffix)
-    if name is None or name not in Image.SAVE:
+    if name is None or name == "PROW" or name not in Image.SAVE:  # PROW is there if something imports prow.pillow
         what = f"suffix {suffix!r}" if suffix else "missing suffix"
         raise click.UsageError(f"{out}: {what}, a picture format such as .png, .jpg or .webp was wanted")
     return name
