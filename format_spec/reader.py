@@ -49,7 +49,7 @@ class Bits:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """Fields, `state` (whole, cut or damaged) and `payload` (bytes) of a prow file of either profile.
+    """Fields, `state` (whole, cut or damaged), `payload` (bytes) and `extras` (a list of chunks) of a prow file.
 
     Raises Violation for the first broken rule among R1 to R8. A broken R9 is the state "damaged": whether to
     refuse such data is up to the caller.
@@ -101,8 +101,21 @@ def parse_file(data: bytes) -> dict[str, Any]:
         "crc": crc,
         "state": state,
         "trailing_bytes": len(data) - header_bytes - len(payload),
+        "extras": chunks(data[header_bytes + payload_bytes :]),
         "payload": payload,
     }
+
+
+def chunks(extras: bytes) -> list[dict[str, Any]]:
+    """Tag, offset of the content in the extras, and length of it, of the whole chunks that the extras start with."""
+    listed, at = [], 0
+    while at + 8 <= len(extras):
+        tag, length = extras[at : at + 4], Bits(extras[at + 4 : at + 8]).take(32)
+        if min(tag) < 32 or max(tag) > 126 or at + 8 + length > len(extras):
+            break
+        listed.append({"tag": tag.decode("ascii"), "offset": at + 8, "bytes": length})
+        at += 8 + length
+    return listed
 
 
 def parse_bare(data: bytes) -> dict[str, Any]:
@@ -120,6 +133,7 @@ def parse_bare(data: bytes) -> dict[str, Any]:
         "crc": None,
         "state": "whole",
         "trailing_bytes": 0,
+        "extras": [],
         "payload": data[at:],
     }
 

@@ -74,7 +74,7 @@ def test_broken_promises_are_seen(
     assert "too long: drawing.png at 40 bytes has 41" in capsys.readouterr().out
     monkeypatch.setattr(prow, "encode", encode)
 
-    def fail(self: Codec, batch: list) -> list:
+    def fail(self: Codec, batch: list, octaves: int) -> list:
         raise RuntimeError("no")
 
     monkeypatch.setattr(Codec, "decode_many", fail)

@@ -340,7 +340,9 @@ def test_the_entropy_coder_does_not_notice_other_floats(codec: Codec, monkeypatc
     other = perturbed(codec, 1e-3)
     monkeypatch.setattr(select, "open_backend", lambda *a, **options: other.backend)
     decode_many = Codec.decode_many
-    monkeypatch.setattr(Codec, "decode_many", lambda self, batch: decode_many(self, seen.extend(batch) or batch))
+    monkeypatch.setattr(
+        Codec, "decode_many", lambda self, batch, octaves: decode_many(self, seen.extend(batch) or batch, octaves)
+    )
     picture = np.asarray(prow.decode(data), int)
     assert len(seen) == 1 and same(seen[0], sent)
     assert 1 <= np.abs(picture - clean).max() <= 20

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from prow import errors
 from prow.format import container
-from prow.format.container import Profile, crc16, header_bytes, pack, parse, payload_room, truncate
+from prow.format.container import Profile, crc16, header_bytes, pack, parse, parse_extras, payload_room, truncate
 
 VECTORS = Path(__file__).resolve().parents[1] / "format_spec" / "vectors"
 HOSTILE = json.loads((VECTORS / "hostile.json").read_text())
@@ -281,4 +281,46 @@ def test_error_tree_in_the_docstring_is_the_real_one() -> None:
         parents[len(indent)] = name
         base = parents.get(len(indent) - 2, "Exception")
         assert getattr(errors, name).__base__.__name__ == base
-    assert sorted(name for _, name in drawn) == sorted(errors.__all__)
+    assert sorted(name for _, name in drawn) == sorted(name for name in errors.__all__ if name != "ProwWarning")
+
+
+# -- extras -------------------------------------------------------------------------------------------------------
+
+PLAIN = pack(b"payload", width=768, height=512, model_id=2)
+EXTRAS = {"EXIF": b"\0\1\2", "XMP ": b"", "ICCP": bytes(300)}
+
+
+def test_extras_follow_the_file_and_change_nothing_in_it() -> None:
+    data = pack(b"payload", width=768, height=512, model_id=2, extras=EXTRAS)
+    assert data.startswith(PLAIN + b"EXIF\0\0\0\3\0\1\2XMP \0\0\0\0ICCP\0\0\1\x2c")
+    assert len(data) == len(PLAIN) + 3 * 8 + 303
+    assert parse(data) == parse(PLAIN)
+    assert parse_extras(data) == EXTRAS
+    assert pack(b"payload", width=768, height=512, model_id=2, extras={}) == PLAIN
+
+
+def test_cuts_drop_all_extras_first() -> None:
+    data = pack(b"payload", width=768, height=512, model_id=2, extras=EXTRAS)
+    assert truncate(data, len(data)) == data
+    assert truncate(data, len(data) - 1) == PLAIN
+    assert parse_extras(data[: len(PLAIN) - 1]) == {}
+
+
+def test_whole_chunks_are_listed_up_to_what_is_none() -> None:
+    first = b"EXIF\0\0\0\2ab"
+    assert parse_extras(PLAIN) == {}
+    for rest in (b"", b"XMP ", b"XMP \0\0\0\3ab", b"\0\0\0\0\0\0\0\0", b"XMP \xff\xff\xff\xff", first[:4] + bytes(4)):
+        assert parse_extras(PLAIN + first + rest) == {"EXIF": b"ab"}, rest
+    assert parse_extras(PLAIN + b"extra") == {}
+    assert parse_extras(pack(b"EXIF\0\0\0\0", width=1, height=1, model_id=2, profile="bare")) == {}
+
+
+@pytest.mark.parametrize("tag", ["", "EXI", "EXIFS", "EX\tF", "\xe9XI"])
+def test_bad_tags_are_refused(tag: str) -> None:
+    with pytest.raises(errors.InputError, match="an extra with the tag .* came, 4 printable ASCII characters wanted"):
+        pack(b"payload", width=768, height=512, model_id=2, extras={tag: b""})
+
+
+def test_the_bare_profile_has_no_extras() -> None:
+    with pytest.raises(errors.InputError, match="extras came for the bare profile"):
+        pack(b"payload", width=768, height=512, model_id=2, profile="bare", extras=EXTRAS)

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from conftest import draw_picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
-from prow.errors import InputError
-from prow.image import load_rgb
+import prow
+import prow.pillow
+from prow.errors import InputError, ProwWarning
+from prow.format.container import parse_extras
+from prow.image import load_rgb, read_metadata, upright_srgb
 
 ASTRONAUT = Path(skimage.__file__).parent / "data" / "astronaut.png"
 
@@ -228,3 +232,119 @@ def test_broken_pictures_raise_nothing_but_input_errors(tmp_path_factory: pytest
         except InputError:
             return
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3
+
+
+# -- colour profiles ----------------------------------------------------------------------------------------------
+
+
+def profile_bytes(profile: ImageCms.core.CmsProfile) -> bytes:
+    return ImageCms.ImageCmsProfile(profile).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """sRGB with its red and green primaries exchanged: a picture in it shows red where it says green."""
+    content = bytearray(profile_bytes(ImageCms.createProfile("sRGB")))
+    count = int.from_bytes(content[128:132], "big")
+    for at in range(132, 132 + 12 * count, 12):
+        if content[at : at + 4] in (b"rXYZ", b"gXYZ"):
+            content[at : at + 1] = b"g" if content[at : at + 1] == b"r" else b"r"
+    return bytes(content)
+
+
+def with_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    image.info["icc_profile"] = profile
+    return image
+
+
+def test_a_colour_profile_is_applied(tmp_path: Path) -> None:
+    colours = [(200, 30, 40), (10, 250, 90), (128, 128, 128)]
+    wanted = np.array([[(30, 200, 40), (250, 10, 90), (128, 128, 128)]], int)
+    image = with_profile(pil("RGB", *colours), swapped_profile())
+    image.save(tmp_path / "a.png", icc_profile=swapped_profile())
+    for same in (image, tmp_path / "a.png"):
+        assert np.abs(load_rgb(same) - wanted).max() <= 2
+    assert image.getpixel((0, 0)) == colours[0] and "icc_profile" in image.info  # the one given is as it was
+
+
+def test_pixels_that_are_srgb_stay_as_they_are() -> None:
+    image = with_profile(
+        pil("RGB", *((i, 255 - i, i // 2) for i in range(256))), profile_bytes(ImageCms.createProfile("sRGB"))
+    )
+    np.testing.assert_array_equal(load_rgb(image), np.asarray(image))
+
+
+def test_profiles_go_before_alpha_palettes_and_grey() -> None:
+    profile, green = swapped_profile(), (30, 200, 40)
+    rgba = with_profile(pil("RGBA", (200, 30, 40, 255), (200, 30, 40, 0)), profile)
+    assert np.abs(load_rgb(rgba)[0] - np.array([green, (255,) * 3], int)).max() <= 2
+    plain = upright_srgb(with_profile(palette(), profile))
+    assert plain.mode == "RGB" and np.abs(np.asarray(plain)[0, 0] - np.array([128, 255, 0], int)).max() <= 2
+    key = upright_srgb(with_profile(keyed(palette(), 0), profile))
+    assert key.mode == "RGBA" and np.asarray(key)[0, :, 3].tolist() == [0, 255]
+    for mode, pixel in (("L", 77), ("LA", (77, 9))):
+        grey = upright_srgb(with_profile(pil(mode, pixel), profile))
+        assert grey.mode == mode and np.abs(np.asarray(grey, int).ravel() - np.ravel(pixel)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (with_profile(pil("RGB", (1, 2, 3)), b"no profile"), "its colour profile is left out: "),
+        (with_profile(pil("RGB", (1, 2, 3)), swapped_profile()[:300]), "its colour profile is left out: "),
+        (with_profile(pil("I;16", 257), swapped_profile()), "it is one for RGB, the picture has the mode I;16"),
+        (
+            with_profile(pil("CMYK", (0, 0, 0, 0)), swapped_profile()),
+            "it is one for RGB, the picture has the mode CMYK",
+        ),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_left_out(image: Image.Image, why: str) -> None:
+    with pytest.warns(ProwWarning, match=why):
+        rgb = load_rgb(image)
+    plain = image.copy()
+    del plain.info["icc_profile"]
+    np.testing.assert_array_equal(rgb, load_rgb(plain))
+
+
+# -- metadata -----------------------------------------------------------------------------------------------------
+
+
+def tagged(path: Path) -> None:
+    """A JPEG that lies on its side, with EXIF, XMP and a colour profile."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a drawn picture"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6">words</a></x:xmpmeta>'
+    Image.fromarray(draw_picture(64, 48)).save(path, exif=exif, xmp=xmp, icc_profile=swapped_profile())
+
+
+def test_metadata_says_no_orientation_that_is_applied(tmp_path: Path) -> None:
+    tagged(tmp_path / "a.jpg")
+    kept = read_metadata(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert read_metadata(image) == kept
+    exif = Image.Exif()
+    exif.load(kept["EXIF"])
+    assert dict(exif) == {0x010E: "a drawn picture"}
+    assert b"words" in kept["XMP "] and b"Orientation" not in kept["XMP "]
+    assert kept["ICCP"] == swapped_profile()
+    assert read_metadata(np.zeros((4, 4, 3), np.uint8)) == read_metadata(Image.new("L", (3, 3))) == {}
+
+
+def test_kept_metadata_comes_back(tmp_path: Path, installed: None) -> None:
+    tagged(tmp_path / "a.jpg")
+    plain = prow.encode(tmp_path / "a.jpg", bytes=300)
+    data = prow.encode(tmp_path / "a.jpg", bytes=300, keep_metadata=True)
+    kept = read_metadata(tmp_path / "a.jpg")
+    assert len(plain) == 300 and data.startswith(plain) and parse_extras(data) == kept
+    assert prow.truncate(data, 300) == plain and prow.inspect(plain).extras == {}
+    assert prow.inspect(data).extras == {tag: len(content) for tag, content in kept.items()}
+    image = Image.open(io.BytesIO(data))
+    assert (image.info["exif"], image.info["xmp"]) == (kept["EXIF"], kept["XMP "])
+    assert image.info["original_icc_profile"] == kept["ICCP"] and "icc_profile" not in image.info
+    assert image.getexif()[0x010E] == "a drawn picture" and image.size == (48, 64)
+    assert np.array_equal(load_rgb(image), prow.decode(plain))
+
+
+def test_the_bare_profile_keeps_no_metadata(installed: None) -> None:
+    with pytest.raises(InputError, match="keep_metadata came with the bare profile"):
+        prow.encode(np.zeros((4, 4, 3), np.uint8), bytes=50, profile="bare", keep_metadata=True)

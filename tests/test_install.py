@@ -107,6 +107,12 @@ def test_the_wheel_encodes_and_decodes_without_torch(python: Path, draw, tmp_pat
         run(python, "-c", "import torch", cwd=tmp_path)
 
 
+def test_the_wheel_says_that_it_has_types_and_its_version(python: Path, tmp_path: Path) -> None:
+    code = "import prow, pathlib; print(pathlib.Path(prow.__file__).with_name('py.typed').is_file(), prow.__version__)"
+    wanted = f"True {run(python, '-m', 'prow', '--version', cwd=tmp_path).split()[-1]}\n"
+    assert run(python, "-c", code, cwd=tmp_path) == wanted
+
+
 def test_the_command_line_of_the_wheel_works_without_torch(python: Path, draw, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -57,7 +57,9 @@ def test_pictures_of_one_size_go_through_the_network_together(files: list[bytes]
     batches = []
     decode_many = Codec.decode_many
     monkeypatch.setattr(
-        Codec, "decode_many", lambda self, batch: (batches.append(len(batch)), decode_many(self, batch))[1]
+        Codec,
+        "decode_many",
+        lambda self, batch, octaves: (batches.append(len(batch)), decode_many(self, batch, octaves))[1],
     )
     prow.decode_many(files)
     assert batches == [3, 2, 1, 1]  # the one without tokens is only made larger

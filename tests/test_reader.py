@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prow import errors
-from prow.format.container import pack, parse
+from prow.format.container import pack, parse, parse_extras
 
 SPEC = Path(__file__).resolve().parents[1] / "format_spec"
 HOSTILE = json.loads((SPEC / "vectors" / "hostile.json").read_text())
@@ -49,6 +49,10 @@ def check_agreement(data: bytes) -> None:
     header, payload, state = parse(data)
     assert fields.pop("payload") == payload and fields.pop("state") == state
     assert fields.pop("trailing_bytes") == len(data) - header.header_bytes - len(payload)
+    extras, sizes = parse_extras(data), {}
+    for chunk in fields.pop("extras"):
+        sizes.setdefault(chunk["tag"], chunk["bytes"])
+    assert sizes == {tag: len(content) for tag, content in extras.items()}
     assert fields == vars(header)
 
 
@@ -108,8 +112,25 @@ def test_command_prints_fields(tmp_path: Path) -> None:
         "crc": int.from_bytes(path.read_bytes()[10:12], "big"),
         "state": "whole",
         "trailing_bytes": 3,
+        "extras": [],
         "present_bytes": 7,
     }
+
+
+def test_command_lists_the_chunks_of_the_extras(tmp_path: Path) -> None:
+    path, extras = tmp_path / "a.prow", {"EXIF": b"12345", "XMP ": b""}
+    path.write_bytes(pack(b"payload", width=768, height=512, model_id=2, extras=extras) + b"junk")
+    fields = json.loads(run_reader(path).stdout)
+    assert fields["extras"] == [{"tag": "EXIF", "offset": 8, "bytes": 5}, {"tag": "XMP ", "offset": 21, "bytes": 0}]
+    assert fields["trailing_bytes"] == 8 + 5 + 8 + 4
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from([b"EXIF", b"XMP ", b"a\0bc"]), st.integers(0, 9), st.binary(max_size=9))))
+def test_agree_on_extras(chunks: list[tuple[bytes, int, bytes]]) -> None:
+    """Also where a length is wrong, so that the next chunk begins in the middle of something."""
+    extras = b"".join(tag + length.to_bytes(4, "big") + content for tag, length, content in chunks)
+    check_agreement(pack(b"payload", width=768, height=512, model_id=2) + extras)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from prow.errors import DamagedError, FormatError, ModelError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 STDIN = "-"
 source_argument = click.argument("source", metavar="IN")
@@ -23,6 +28,25 @@ def read(source: str) -> bytes:
 def name_of(source: str) -> str:
     """What messages call `source`."""
     return "standard input" if source == STDIN else source
+
+
+def picture(source: str) -> tuple[Path | Image.Image, list[str]]:
+    """What prow.encode takes, a path or the picture that stdin holds, and what gets lost (`prow.image.remarks`)."""
+    from PIL import Image
+
+    from prow.image import remarks
+
+    if source != STDIN:
+        said: list[str] = []
+        with contextlib.suppress(Exception), Image.open(source) as image:  # the library says what is wrong
+            said = remarks(image)
+        return Path(source), said
+    data = read(source)
+    try:
+        image = Image.open(io.BytesIO(data))
+        return image, remarks(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise click.ClickException(f"standard input is no picture that can be read ({len(data):,} bytes)") from error
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from .commands.encode import encode
 from .commands.info import info
 from .commands.join import join
 from .commands.models import models
+from .commands.placeholder import placeholder
 from .commands.progress import progress
 from .commands.split import split
 from .commands.truncate import truncate
@@ -65,7 +66,7 @@ def _drop_stdout() -> None:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, split, join, compare, progress, models],
+    commands=[encode, decode, info, truncate, split, join, compare, progress, placeholder, models],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")

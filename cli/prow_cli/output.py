@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from prow.errors import ProwWarning
 
 STDOUT = "-"
 out_argument = click.argument("out", metavar="OUT")
@@ -25,6 +30,19 @@ def tell(out: str, text: str, *, quiet: bool, verbose: bool) -> None:
     """Say what was written, to people (stderr is a terminal) or with -v: scripts see errors and remarks alone."""
     if verbose or (not quiet and sys.stderr.isatty()):
         remark(f"{'standard output' if out == STDOUT else out}: {text}")
+
+
+@contextlib.contextmanager
+def warnings_into(remarks: list[str]) -> Iterator[None]:
+    """What the library warns of becomes remarks; warnings of others stay what they are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ProwWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ProwWarning):
+            remarks.append(str(warning.message))
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def check_free(out: str, *, force: bool) -> None:

@@ -4,9 +4,10 @@
     >>> data = prow.encode("photo.jpg", bytes=1000)     # doctest: +SKIP
     >>> prow.decode(data[:700]).save("photo.png")       # doctest: +SKIP
 
-Which function? `encode` and `decode` for files, `encode_many` and `decode_many` for many of them; `truncate` to cut one
-to a size and `inspect` to look into one, both without torch; `tokenize` and `detokenize` for the integers in between;
-`models` for what is installed. Each imports what it needs when it is first asked for.
+Which function? `encode` and `decode` for files, `encode_many` and `decode_many` for many of them; `placeholder` for a
+few bytes that go into HTML or JSON; `truncate` to cut a file to a size and `inspect` to look into one, both without
+torch; `tokenize` and `detokenize` for the integers in between; `models` for what is installed. Each imports what it
+needs when it is first asked for. `import prow.pillow` makes Pillow read and write prow files.
 """
 
 from importlib import import_module
@@ -21,12 +22,13 @@ from .errors import (
     LimitError,
     ModelError,
     ProwError,
+    ProwWarning,
     VersionError,
 )
 from .format.container import truncate
 
 if TYPE_CHECKING:
-    from .api import decode, decode_many, detokenize, encode, encode_many, tokenize, tokens_from_array
+    from .api import decode, decode_many, detokenize, encode, encode_many, placeholder, tokenize, tokens_from_array
     from .inspection import Info, PassInfo, inspect
     from .registry import ModelInfo, models
 
@@ -42,6 +44,7 @@ __all__ = [
     "ModelInfo",
     "PassInfo",
     "ProwError",
+    "ProwWarning",
     "VersionError",
     "decode",
     "decode_many",
@@ -50,13 +53,17 @@ __all__ = [
     "encode_many",
     "inspect",
     "models",
+    "placeholder",
     "tokenize",
     "tokens_from_array",
     "truncate",
 ]
 
 _PLACES = {
-    ".api": ("decode", "decode_many", "detokenize", "encode", "encode_many", "tokenize", "tokens_from_array"),
+    ".api": (
+        *("decode", "decode_many", "detokenize", "encode", "encode_many"),
+        *("placeholder", "tokenize", "tokens_from_array"),
+    ),
     ".inspection": ("Info", "PassInfo", "inspect"),
     ".registry": ("ModelInfo", "models"),
 }
@@ -65,6 +72,10 @@ _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names
 
 def __getattr__(name: str) -> Any:
     """What numpy and more must be imported for (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("prow")
     if name not in _PLACE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_PLACE_OF[name], __name__), name)

@@ -7,6 +7,9 @@ import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from . import metrics
 from .backends import select
 from .coding.codec import Codec
 from .coding.planes import merge
@@ -17,23 +20,25 @@ from .entropy.reader import read
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
+from .format.geometry import most_octaves
 from .format.tokens import Tokens
-from .image import ImageLike, load_pixels
-from .options import DEFAULT_EFFORT, DEFAULT_QUALITY, STYLES, Style
+from .image import ImageLike, load_pixels, load_rgb, read_metadata
+from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
 from .registry import ModelFile, load, load_by_id
 from .search import rate
+from .search.cuts import shortest
 from .search.effort import EFFORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-    import numpy as np
     from PIL import Image
 
     from .backends.base import Pictures
     from .search.base_search import Candidate
 
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
+_FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
 
@@ -44,10 +49,13 @@ def encode(
     bytes: int | None = None,
     bpp: float | None = None,
     quality: float | None = None,
+    psnr: float | None = None,
+    ms_ssim: float | None = None,
     model: str = "default",
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    keep_metadata: bool = False,
 ) -> ByteString:
     """A picture as a prow file.
 
@@ -56,18 +64,54 @@ def encode(
         bytes: size of the whole file, header included, at least 32 (16 for the bare profile). The result has
             exactly this many bytes, or fewer if the model has nothing left to say.
         bpp: the same in bits per pixel of the whole file.
-        quality: 0 to 100 instead of a size. At most one of the three; 50 if none.
+        quality: 0 to 100 instead of a size.
+        psnr: in dB instead of a size: the smallest file whose decoded picture is so near to the original.
+        ms_ssim: likewise, above 0 and at most 1, for pictures of at least 161 px a side (`prow.metrics`). At most one
+            of the five; quality 50 if none.
         model: name of an installed model.
         profile: "file", or "bare" for embedding (no magic, length or checksum).
         effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size; above 5 it takes torch.
             Without effect on quality=.
         device: "auto", "cpu", "cuda" or any torch device.
+        keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
+            counts and that `truncate` drops first. Not in the bare profile.
 
     Raises:
-        InputError: an unusable picture or argument. BudgetError: a size below the minimum. ModelError: no such model.
+        InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
+        BudgetError: a size below the minimum. ModelError: no such model.
     """
+    target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
-    return _pack(_encode([load_pixels(image)], request)[0], profile)
+    request.check()
+    if keep_metadata and profile == "bare":
+        raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
+    pixels = load_pixels(image)
+    extras = read_metadata(image) if keep_metadata else {}
+    if target is not None:
+        data = _encode_to_target(pixels, request, target)
+    else:
+        data = _pack(_encode([pixels], request)[0], profile)
+    return container.add_extras(data, extras) if extras else data
+
+
+def placeholder(
+    image: ImageLike,
+    bytes: int = DEFAULT_PLACEHOLDER_BYTES,
+    *,
+    model: str = "default",
+    effort: int = DEFAULT_EFFORT,
+    device: str = "auto",
+) -> ByteString:
+    """A picture in a few bytes of the bare profile, for HTML, JSON or a database: what to show while a picture loads.
+
+    Args:
+        bytes: all of them, the header of 3 to 7 bytes included; at least 16. Others as in `encode`, and `decode` reads
+            the result.
+
+    Raises:
+        As `encode`.
+    """
+    return encode(image, bytes=bytes, profile="bare", model=model, effort=effort, device=device)
 
 
 def encode_many(
@@ -128,6 +172,7 @@ def decode(
     device: str = "auto",
     strict: bool = True,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    octaves: int = 0,
 ) -> Image.Image:
     """The picture in a prow file, or in any prefix of one that holds the header: mode L, LA, RGB or RGBA.
 
@@ -140,12 +185,15 @@ def decode(
         strict: False decodes a damaged file all the same.
         device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backends.select`).
         max_pixels: width * height above this is refused.
+        octaves: above 0 for a smaller picture in less time: each halves both sides, rounded up. It shows what the
+            passes up to that level say, which is less than the whole file, made smaller, shows.
 
     Raises:
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
-        does not have this style.
+        does not have this style. InputError: an unusable argument.
     """
-    return _detokenize_alike([read_tokens(data, strict=strict, max_pixels=max_pixels)], style, device)[0]
+    tokens = read_tokens(data, strict=strict, max_pixels=max_pixels)
+    return _detokenize(tokens, style, device, octaves)
 
 
 def decode_many(
@@ -180,7 +228,7 @@ def decode_many(
     return images  # type: ignore[return-value] - every place is filled
 
 
-def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto") -> Image.Image:
+def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto", octaves: int = 0) -> Image.Image:
     """The picture that tokens stand for; arguments as in `decode`.
 
     Raises:
@@ -189,7 +237,13 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     if not isinstance(tokens, Tokens):  # before it is asked for its model
         raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
     check_tokens(tokens, load_by_id(tokens.model_id))
-    return _detokenize_alike([tokens], style, device)[0]
+    return _detokenize(tokens, style, device, octaves)
+
+
+def _detokenize(tokens: Tokens, style: Style, device: str, octaves: int) -> Image.Image:
+    """As `detokenize`, of tokens that a file said."""
+    _check_octaves(octaves, tokens, style)
+    return _detokenize_alike([tokens], style, device, int(octaves))[0]
 
 
 def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str = "default") -> Tokens:
@@ -223,6 +277,65 @@ def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFA
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """How near to the original a file should come: `value` of the metric `name`, whose unit is `unit`."""
+
+    name: str
+    value: float
+    unit: str
+    measure: Callable[[np.ndarray, np.ndarray], float]
+
+
+def _target(psnr: float | None, ms_ssim: float | None, others: dict[str, object]) -> _Target | None:
+    """The target that is asked for, if any. Raises InputError."""
+    given = [name for name, value in {**others, "psnr": psnr, "ms_ssim": ms_ssim}.items() if value is not None]
+    if psnr is None and ms_ssim is None:
+        return None
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp, quality, psnr and ms_ssim")
+    if psnr is not None:
+        if isinstance(psnr, bool) or not (isinstance(psnr, Real) and math.isfinite(psnr) and psnr > 0):
+            raise InputError(f"psnr {psnr!r} came, wanted a number of dB above 0")
+        return _Target("psnr", float(psnr), " dB", metrics.psnr)
+    if isinstance(ms_ssim, bool) or not (isinstance(ms_ssim, Real) and 0 < ms_ssim <= 1):
+        raise InputError(f"ms_ssim {ms_ssim!r} came, wanted a number above 0 and at most 1")
+    return _Target("ms_ssim", float(ms_ssim), "", metrics.ms_ssim)
+
+
+def _encode_to_target(pixels: np.ndarray, request: _Request, target: _Target) -> ByteString:
+    """The shortest file that reaches a target: files of growing size until one does, then the shortest cut of that.
+
+    Raises InputError if even all that the model can say does not.
+    """
+    if target.name == "ms_ssim":
+        metrics.check_ms_ssim_size(pixels.shape[1], pixels.shape[0])
+    least = container.MIN_BYTES if request.profile == "file" else container.MIN_BARE_BYTES
+    values: list[float] = []
+    wanted = load_rgb(pixels)  # alpha over white
+
+    def reaches(data: ByteString) -> bool:
+        tokens = read_tokens(data, max_pixels=wanted.shape[0] * wanted.shape[1])
+        values.append(target.measure(wanted, load_rgb(_detokenize(tokens, "faithful", request.device, 0))))
+        return values[-1] >= target.value
+
+    size, data = _FIRST_TRY, b""
+    while True:
+        data = _pack(_encode([pixels], dataclasses.replace(request, bytes=size))[0], request.profile)
+        if reaches(data):
+            break
+        if len(data) < size:
+            best = max(values)
+            shown = "infinite" if math.isinf(best) else f"{math.floor(best * 1e4) / 1e4:g}{target.unit}"
+            raise InputError(
+                f"{target.name} {target.value:g}{target.unit} came, model {request.check().config.name} reaches "
+                f"{shown} at most with this picture ({len(data):,} bytes)"
+            )
+        size *= _GROWTH
+    best_size = shortest(min(least, len(data)), len(data), lambda n: reaches(data[:n]))
+    return container.truncate(data, best_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,20 +438,33 @@ def _codec(model_id: int, style: Style, device: str) -> Codec:
     return Codec(select.open_backend(model, device, vivid=style == "vivid"))
 
 
-def _detokenize_alike(batch: list[Tokens], style: Style, device: str) -> list[Image.Image]:
+def _check_octaves(octaves: int, tokens: Tokens, style: Style) -> None:
+    """Raise InputError if a picture has no level so far below full resolution, or the style is for that alone."""
+    most = most_octaves(tokens.width, tokens.height, load_by_id(tokens.model_id).config.tile)
+    if isinstance(octaves, bool) or not isinstance(octaves, Integral) or not 0 <= octaves <= most:
+        size = f"{tokens.width} x {tokens.height} px"
+        raise InputError(f"octaves {octaves!r} came, wanted a whole number from 0 to {most} for {size}")
+    if octaves and style == "vivid":
+        raise InputError(f"octaves {octaves} came with style 'vivid', which is for full resolution alone")
+
+
+def _detokenize_alike(batch: list[Tokens], style: Style, device: str, octaves: int = 0) -> list[Image.Image]:
     """The pictures that tokens stand for, all of one model and alike (`Codec.alike`)."""
     from PIL import Image
 
     codec = _codec(batch[0].model_id, style, device)
-    pictures = codec.decode_many(batch)
+    pictures = codec.decode_many(batch, octaves)
     if style == "vivid":
         pictures = [repaint(codec.backend, picture, tokens) for picture, tokens in zip(pictures, batch, strict=True)]
-    return [Image.fromarray(_pixels(codec, picture, tokens)) for picture, tokens in zip(pictures, batch, strict=True)]
+    return [
+        Image.fromarray(_pixels(codec, picture, tokens, octaves))
+        for picture, tokens in zip(pictures, batch, strict=True)
+    ]
 
 
-def _pixels(codec: Codec, picture: Pictures, tokens: Tokens) -> np.ndarray:
+def _pixels(codec: Codec, picture: Pictures, tokens: Tokens, octaves: int) -> np.ndarray:
     """A decoded picture, with its alpha, as Pillow wants it: uint8 [H, W, 2 to 4], or [H, W] for grey."""
-    alpha = codec.decode_alpha(tokens)
+    alpha = codec.decode_alpha(tokens, octaves)
     colour, planes = codec.backend.to_image(picture), None if alpha is None else codec.backend.to_image(alpha)
     pixels = merge(colour, tokens.grey, planes)
     return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
@@ -350,6 +476,7 @@ __all__ = [
     "detokenize",
     "encode",
     "encode_many",
+    "placeholder",
     "tokenize",
     "tokens_from_array",
 ]

@@ -10,7 +10,8 @@
         LimitError      more pixels than the limit
       ModelError        an unknown model, or a bad weights file
 
-Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class.
+Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There is one
+warning beside them, ProwWarning.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ __all__ = [
     "LimitError",
     "ModelError",
     "ProwError",
+    "ProwWarning",
     "VersionError",
 ]
 
 
 class ProwError(Exception):
     """The base of all errors of this package."""
+
+
+class ProwWarning(UserWarning):
+    """Something of a picture that prow cannot use and does without, such as a broken colour profile."""
 
 
 class InputError(ProwError):

@@ -32,7 +32,8 @@ class Info:
     `mode` is that of the picture as Pillow calls it (L, LA, RGB, RGBA): alpha is seen when some of it came.
     `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
     came. `model`, `mode`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the base is there.
+    pixel limit, or (step) not even the base is there. `trailing_bytes` follow the payload; `extras` says how many bytes
+    of content the chunks among them have, by tag ("EXIF", "XMP ", "ICCP").
     """
 
     version: int
@@ -46,6 +47,7 @@ class Info:
     present_bytes: int
     state: str
     trailing_bytes: int
+    extras: dict[str, int]
     step: float | None
     tokens_per_pass: tuple[PassInfo, ...] | None
 
@@ -80,6 +82,7 @@ def inspect(data: bytes) -> Info:
         present_bytes=len(data),
         state=state,
         trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
+        extras={tag: len(content) for tag, content in container.parse_extras(data).items()},
         step=step,
         tokens_per_pass=per_pass,
     )

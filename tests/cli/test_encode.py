@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_bare_by_the_anchor() -> None:
 
 @pytest.mark.parametrize("bad", ["", "--bytes 300 --bpp 1", "--quality 50 --bytes 300"])
 def test_wants_exactly_one_size(bad: str) -> None:
-    assert_fails(f"encode photo.png a.prow {bad}", 2, "exactly one of --bytes, --bpp and --quality")
+    assert_fails(f"encode photo.png a.prow {bad}", 2, "exactly one of --bytes, --bpp, --quality, --psnr and --ms-ssim")
     assert names() == INPUTS
 
 
@@ -86,3 +87,72 @@ def test_says_when_nothing_is_left_to_say() -> None:
         f"prow: flat.prow has {Path('flat.prow').stat().st_size:,} of the 50,000 bytes asked for: "
         "the model has nothing left to say\n"
     )
+
+
+# -- a quality that is asked for ----------------------------------------------------------------------------------
+
+
+def test_psnr_gives_what_the_library_gives() -> None:
+    assert run("encode photo.png a.prow --psnr 20").output == ""
+    assert Path("a.prow").read_bytes() == prow.encode(Path("photo.png"), psnr=20)
+
+
+def test_ms_ssim_of_a_small_picture_is_refused() -> None:
+    assert_fails("encode photo.png a.prow --ms-ssim 0.9", 1, "64 x 48 px came", "161 px a side")
+    assert names() == INPUTS
+
+
+def test_a_psnr_out_of_reach_says_the_best_there_is() -> None:
+    assert_fails("encode photo.png a.prow --psnr 99", 1, "psnr 99 dB came", "prow-small reaches", "at most")
+    assert names() == INPUTS
+
+
+@pytest.mark.parametrize("bad", ["--psnr 0", "--psnr nan", "--ms-ssim 1.1", "--ms-ssim 0"])
+def test_wrong_targets(bad: str) -> None:
+    assert_fails(f"encode photo.png a.prow {bad}", 2, "--help')")
+    assert_fails("encode photo.png a.prow --psnr 20 --bytes 99", 2, "exactly one of")
+    assert names() == INPUTS
+
+
+# -- what gets lost -----------------------------------------------------------------------------------------------
+
+
+def test_remarks_on_pictures_that_are_converted() -> None:
+    cmyk, wide, bits = Image.new("CMYK", (20, 20)), Image.new("I;16", (20, 20)), Image.new("1", (20, 20))
+    frames = [Image.new("L", (20, 20), grey) for grey in (0, 90, 200)]
+    cmyk.save("cmyk.tif")
+    wide.save("wide.png")
+    bits.save("bits.png")
+    frames[0].save("frames.gif", save_all=True, append_images=frames[1:])
+    told = {
+        "cmyk.tif": "CMYK came: converted to RGB",
+        "wide.png": "16 bits a sample came: scaled to 8 bits",
+        "bits.png": "1 bit a sample came: black and white become 0 and 255",
+        "frames.gif": "an animation or several pages came: the first picture counts",
+    }
+    for name, remark in told.items():
+        assert run(f"encode {name} - --quality 5").stderr == f"prow: {name}: {remark}\n"
+    stdin = Path("wide.png").read_bytes()
+    assert run("encode - - --quality 5", stdin).stderr == f"prow: standard input: {told['wide.png']}\n"
+
+
+def test_a_broken_colour_profile_is_a_remark() -> None:
+    Image.open("photo.png").save("broken.png", icc_profile=b"no profile")
+    assert re.fullmatch(
+        r"prow: broken.png: its colour profile is left out: [^\n]+\n",
+        run("encode broken.png a.prow --bytes 300").stderr,
+    )
+    assert Path("a.prow").read_bytes() == prow.encode(Path("photo.png"), bytes=300)
+
+
+def test_metadata_is_kept_beyond_the_size() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a drawn picture"
+    Image.open("photo.png").save("with.png", exif=exif)
+    run("encode with.png a.prow --bytes 300 --keep-metadata")
+    run("encode with.png b.prow --bytes 300")
+    kept, plain = Path("a.prow").read_bytes(), Path("b.prow").read_bytes()
+    assert len(plain) == 300 and kept.startswith(plain) and len(kept) > 320
+    assert f"EXIF {len(kept) - 308}\n" in run("info a.prow").stdout
+    run("truncate a.prow c.prow --bytes 300")
+    assert Path("c.prow").read_bytes() == plain

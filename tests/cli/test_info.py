@@ -25,3 +25,6 @@ def test_json(whole: bytes) -> None:
 
 def test_extras_are_counted(whole: bytes) -> None:
     assert "5 bytes after the stream" in run("info -", stdin=whole + b"extra").stdout
+    chunk = whole + b"XMP \0\0\0\3abc"
+    assert "11 bytes after the stream, not needed for the picture, XMP 3\n" in run("info -", stdin=chunk).stdout
+    assert json.loads(run("info - --json", stdin=chunk).stdout)["extras"] == {"XMP ": 3}

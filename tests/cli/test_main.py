@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from .conftest import INPUTS, assert_fails, invoke, names, process, run
 
 ROOT = Path(__file__).parents[2]
 BASIC = ("encode", "decode", "info", "truncate", "models")  # stand in the README
-COMMANDS = (*BASIC, "split", "join", "compare", "progress")
+COMMANDS = (*BASIC, "split", "join", "compare", "progress", "placeholder")
 SAY_IMPORTS = """
 import atexit, sys
 heavy = "PIL", "numpy", "onnxruntime", "torch"
@@ -113,3 +116,19 @@ def test_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run("--version").stdout == f"prow {project['version']}\n"
     assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_python_m_prow_is_the_command() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert prow.__version__ == project["version"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-m", "prow", "--version"], capture_output=True, env=env, timeout=120)
+    assert (done.returncode, done.stdout.decode()) == (0, f"prow {prow.__version__}\n")
+
+
+def test_python_m_prow_without_the_command_line_says_so() -> None:
+    code = "import sys; sys.modules['prow_cli'] = None; import prow.__main__ as m; m.run()"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=env, timeout=120)
+    assert done.returncode == 1
+    assert re.fullmatch(rb"prow: the command line needs the package prow_cli[^\n]*\n", done.stderr), done.stderr

@@ -131,7 +131,7 @@ def _format_of(suffix: str, what: str) -> str:
     from PIL import Image
 
     name = Image.registered_extensions().get(suffix)
-    if name is None or name not in Image.SAVE:
+    if name is None or name == "PROW" or name not in Image.SAVE:  # PROW is there if something imports prow.pillow
         raise click.UsageError(f"{what}, a picture format such as .png, .jpg or .webp was wanted")
     return name
 

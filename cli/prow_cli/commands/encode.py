@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,13 +16,11 @@ from prow.format import container
 from prow.options import DEFAULT_EFFORT
 
 from .. import batch
-from ..input import STDIN, read
-from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, write
+from ..input import name_of, picture
+from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, warnings_into, write
 from ..sizes import FITS, Size
 
-if TYPE_CHECKING:
-    from PIL import Image
-
+SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
 
 # Those files of a folder that are taken; a file that is named is taken whatever its suffix.
@@ -40,10 +37,16 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 @click.command()
 @batch.inputs_argument
 @batch.out_argument
-@click.option("--bytes", "size", type=Size(), metavar="N", help="Size of the whole file at most: 700, 2k, 1.5k, 2KiB.")
+@click.option("--bytes", type=Size(), metavar="N", help="Size of the whole file at most: 700, 2k, 1.5k, 2KiB.")
 @click.option("--fit", type=click.Choice(list(FITS)), help="As --bytes: what one message of this kind holds.")
 @click.option("--bpp", type=click.FloatRange(min=0, min_open=True), callback=_finite, help="Bits per pixel at most.")
 @click.option("--quality", type=click.FloatRange(0, 100), callback=_finite, help="0 (smallest) to 100 (best).")
+@click.option(
+    "--psnr", type=click.FloatRange(min=0, min_open=True), callback=_finite, help="dB to reach, in the fewest bytes."
+)
+@click.option(
+    "--ms-ssim", type=click.FloatRange(0, 1, min_open=True), callback=_finite, help="The same by MS-SSIM, 0 to 1."
+)
 @click.option("--model", default="default", metavar="NAME", help="One that `prow models` lists.")
 @click.option("--effort", type=click.IntRange(1, 9), default=DEFAULT_EFFORT, help="1 (quick) to 9 (slow).")
 @click.option(
@@ -53,6 +56,7 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
 @batch.options
 @force_option
 @quiet_option
@@ -60,10 +64,7 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 def encode(
     inputs: tuple[str, ...],
     out: str | None,
-    size: int | None,
     fit: str | None,
-    bpp: float | None,
-    quality: float | None,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -74,21 +75,21 @@ def encode(
 ) -> None:
     """Turn the picture IN into the prow file OUT.
 
-    One of --bytes, --fit, --bpp and --quality says how large it gets.
+    One of --bytes, --fit, --bpp, --quality, --psnr and --ms-ssim says how large it gets.
 
     If IN is a folder, or there are several, or OUT ends in /, then OUT is a folder of files named .prow. What is there
     already and whole is not made again. A picture that cannot be read stops no other one; the exit code is 1 then.
     """
     out = batch.check_arguments(inputs, out)
-    if sum(option is not None for option in (size, fit, bpp, quality)) != 1:
+    if sum(option is not None for option in (fit, *(options[name] for name in SIZES))) != 1:
         hint = " (--fit is a --bytes)" if fit else ""
-        raise click.UsageError(f"exactly one of --bytes, --bpp and --quality is wanted{hint}")
-    size = FITS[fit] if fit else size
-    work = functools.partial(_encoded, size=size, bpp=bpp, quality=quality, options=options)
+        raise click.UsageError(f"exactly one of --bytes, --bpp, --quality, --psnr and --ms-ssim is wanted{hint}")
+    options["bytes"] = FITS[fit] if fit else options["bytes"]
+    work = functools.partial(_encoded, options=options)
     many: dict[str, Any] = {"recursive": recursive, "jobs": jobs, "report": report}
     if batch.is_batch(inputs, out, **many):
         tasks = batch.tasks_of(inputs, out, ".prow", PICTURES, **many)
-        check = functools.partial(_why_not, size=size, model=options["model"], profile=options["profile"])
+        check = functools.partial(_why_not, size=options["bytes"], model=options["model"], profile=options["profile"])
         batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, **many)
         return
     check_free(out, force=force)
@@ -106,20 +107,20 @@ def encode(
         remark(line)
 
 
-def _encoded(
-    source: str, out: str, *, size: int | None, bpp: float | None, quality: float | None, options: dict[str, Any]
-) -> tuple[bytes, list[str]]:
+def _encoded(source: str, out: str, *, options: dict[str, Any]) -> tuple[bytes, list[str]]:
     """The file of the picture `source`, and remarks on it."""
-    data = prow.encode(_picture(source), bytes=size, bpp=bpp, quality=quality, **options)
-    if quality is None:
-        header, _, _ = container.parse(data)
-        asked = size if size is not None else int((bpp or 0) * header.width * header.height / 8)
-        if len(data) < FULL_SHARE * asked:
-            name = "the file" if out == STDOUT else out
-            return data, [
-                f"{name} has {len(data):,} of the {asked:,} bytes asked for: the model has nothing left to say"
-            ]
-    return data, []
+    image, lost = picture(source)
+    remarks = [f"{name_of(source)}: {one}" for one in lost]
+    with warnings_into(remarks):
+        data = prow.encode(image, **options)
+    header, _, _ = container.parse(data)
+    size, bpp = options["bytes"], options["bpp"]
+    asked = size if size is not None else int((bpp or 0) * header.width * header.height / 8)
+    made = len(data) if header.file_bytes is None else header.file_bytes  # without extras
+    if made < FULL_SHARE * asked:
+        name = "the file" if out == STDOUT else out
+        remarks.append(f"{name} has {made:,} of the {asked:,} bytes asked for: the model has nothing left to say")
+    return data, remarks
 
 
 def _why_not(path: Path, *, size: int | None, model: str, profile: str) -> str:
@@ -137,17 +138,5 @@ def _why_not(path: Path, *, size: int | None, model: str, profile: str) -> str:
         return f"is of another model than {model} (id {header.model_id})"
     if state != "whole":
         return f"is {state}"
-    return f"has {len(data):,} bytes, {size:,} are wanted" if size is not None and len(data) > size else ""
-
-
-def _picture(source: str) -> Path | Image.Image:
-    """What prow.encode takes: a path, or the picture that stdin holds."""
-    if source != STDIN:
-        return Path(source)
-    from PIL import Image
-
-    data = read(source)
-    try:
-        return Image.open(io.BytesIO(data))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise click.ClickException(f"standard input is no picture that can be read ({len(data):,} bytes)") from error
+    made = len(data) if header.file_bytes is None else header.file_bytes
+    return f"has {made:,} bytes, {size:,} are wanted" if size is not None and made > size else ""

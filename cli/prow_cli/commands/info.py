@@ -30,7 +30,8 @@ def info(source: str, as_json: bool) -> None:
     click.echo(f"picture   {facts.width:,} x {facts.height:,} px" + (f", {facts.mode}" if facts.mode else ""))
     click.echo(f"size      {came}, {8 * facts.present_bytes / (facts.width * facts.height):.4f} bits per pixel")
     if facts.trailing_bytes:
-        click.echo(f"extras    {facts.trailing_bytes:,} bytes after the stream, ignored")
+        chunks = "".join(f", {tag.strip()} {size:,}" for tag, size in facts.extras.items())
+        click.echo(f"extras    {facts.trailing_bytes:,} bytes after the stream, not needed for the picture{chunks}")
     if facts.step is not None:
         click.echo(f"step      {facts.step:.4g} grey levels at full resolution")
     for number, one in enumerate(facts.tokens_per_pass or (), 1):

@@ -157,24 +157,31 @@ class Codec:
         pictures.receive(parts)
         return prediction, parts
 
-    def decode(self, tokens: Tokens) -> Pictures:
-        """Tokens -> picture [C, H, W], 0 to 255."""
-        return self.decode_many([tokens])[0]
+    def decode(self, tokens: Tokens, octaves: int = 0) -> Pictures:
+        """Tokens -> picture [C, H, W], 0 to 255; see `decode_many`."""
+        return self.decode_many([tokens], octaves)[0]
 
-    def decode_alpha(self, tokens: Tokens) -> Pictures | None:
+    def decode_alpha(self, tokens: Tokens, octaves: int = 0) -> Pictures | None:
         """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
         if not tokens.shown_alpha:
             return None
-        return self.decode(dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None))
+        return self.decode(dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None), octaves)
 
-    def decode_many(self, batch: Sequence[Tokens]) -> list[Pictures]:
-        """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W]."""
+    def decode_many(self, batch: Sequence[Tokens], octaves: int = 0) -> list[Pictures]:
+        """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W].
+
+        Args:
+            octaves: how far below full resolution to stop, at most `geometry.most_octaves`: what the passes up to that
+                level say, filtered, [C, H, W] of the level. Tokens of later passes are left out.
+        """
         (key, *others) = {self.alike(tokens) for tokens in batch}
         if others:
             raise ValueError(f"pictures of {key} and {others[0]} came, wanted one width, height and filter_octaves")
         width, height, filters = key
         pictures = Reconstruction(self.backend, [self._base(tokens) for tokens in batch], filters)
         for index, pass_ in enumerate(StreamSpec(width, height, self.model).passes):
+            if pass_.octaves < octaves:
+                break
             pictures.predict(pass_)
             pictures.receive([tokens.passes[index] for tokens in batch])
         return list(pictures.picture())

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..format.config import NEAR
-from ..format.tokens import PassTokens, Tokens
+from ..format.tokens import PassTokens, Tokens, empty_tokens
 from .context_model import PassContext
 from .layout import Layout, Rounds
 from .model import Model, StreamSpec
@@ -58,11 +58,10 @@ def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> To
             fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
             other tokens than a reader would.
     """
-    decoder, usual, tokens = Decoder(payload, spec.model.tables), spec.model.config.usual_base, spec.empty(None)
+    decoder, tokens = Decoder(payload, spec.model.tables), spec.empty(None)
     recalled = classes and _Recalled(classes, spec.model)
     try:
-        offset = int(decoder.choices(1, SHORT)[0])
-        base = usual - NEAR + offset if offset < FAR else int(decoder.choices(1, LONG)[0])
+        base = _read_base(decoder, spec)
         tokens = spec.empty(base)
         tokens = spec.empty(base, grey=bool(decoder.choices(1, GREY)[0]))
         colour, alpha = Plane(grey=tokens.grey), Plane(grey=True)
@@ -75,6 +74,25 @@ def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> To
     except Ended:
         pass
     return dataclasses.replace(tokens, alpha=tokens.shown_alpha or None)
+
+
+def read_planes(payload: bytes, spec: StreamSpec) -> tuple[bool, bool]:
+    """Whether a picture is grey and whether it has alpha, as far as the bytes say; reads no more than that takes."""
+    decoder, grey, alpha = Decoder(payload, spec.model.tables), False, False
+    try:
+        base = _read_base(decoder, spec)
+        grey = bool(decoder.choices(1, GREY)[0])
+        first = empty_tokens(spec.passes[0].level, spec.model.config)
+        _read_pass(decoder, spec, base, Plane(grey=grey), 0, first, None)
+        alpha = bool(decoder.choices(1, ALPHA)[0])
+    except Ended:
+        pass
+    return grey, alpha
+
+
+def _read_base(decoder: Decoder, spec: StreamSpec) -> int:
+    offset = int(decoder.choices(1, SHORT)[0])
+    return spec.model.config.usual_base - NEAR + offset if offset < FAR else int(decoder.choices(1, LONG)[0])
 
 
 def _read_pass(

@@ -1,8 +1,8 @@
 """The file container: a header of 3 to 14 bytes around one range-coded payload (SPEC.md sections 1 to 3).
 
-Which function? `pack` writes a file, `parse` reads one, `truncate` cuts one to a size, and `payload_room` says
-how many payload bytes fit into a budget. None of them needs a model, and none allocates more than the bytes
-that it was given, whatever the header claims.
+Which function? `pack` writes a file, `parse` reads one, `parse_extras` what follows its payload, `truncate` cuts one to
+a size, and `payload_room` says how many payload bytes fit into a budget. None of them needs a model, and none allocates
+more than the bytes that it was given, whatever the header claims.
 
     >>> data = pack(b"tokens", width=768, height=512, model_id=2)
     >>> len(data)
@@ -15,6 +15,7 @@ that it was given, whatever the header claims.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,11 +29,14 @@ __all__ = [
     "MIN_BYTES",
     "VERSION",
     "Header",
+    "add_extras",
     "crc16",
     "header_bytes",
     "pack",
     "parse",
+    "parse_extras",
     "payload_room",
+    "read_chunks",
     "truncate",
 ]
 
@@ -55,6 +59,8 @@ _LARGE_BIT = 0x10
 _RESERVED_BITS = 0x0F
 _CRC_BYTES = 2
 _VARINT_MAX_BYTES = 3
+_CHUNK_HEAD_BYTES = 8  # tag and length of a chunk of the extras
+_MAX_CHUNK = (1 << 32) - 1
 _MAX_MODEL = {"file": 255, "bare": 127}
 _FOREIGN = {  # first bytes of files that people take for ours; only to word the error
     b"\x89PNG": "PNG",
@@ -109,12 +115,26 @@ def payload_room(n: int, width: int, height: int, profile: Profile = "file") -> 
     return min(room, _LARGE_MAX_PAYLOAD)
 
 
-def pack(payload: bytes, *, width: int, height: int, model_id: int, profile: Profile = "file") -> bytes:
-    """Put a header before `payload`; the small form whenever the fields fit.
+def pack(
+    payload: bytes,
+    *,
+    width: int,
+    height: int,
+    model_id: int,
+    profile: Profile = "file",
+    extras: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Put a header before `payload`, the small form whenever the fields fit, and chunks of extras behind it.
 
-    Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile or
-    the payload length (below 4 GiB) cannot be written. SPEC.md sections 1 and 2.
+    Args:
+        extras: content of each chunk under its tag of 4 printable ASCII characters, such as "EXIF"; the file profile
+            alone has room for them. Neither the length nor the CRC in the header counts them.
+
+    Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile,
+    the payload length (below 4 GiB) or the extras cannot be written. SPEC.md sections 1 and 2.
     """
+    if extras:
+        return add_extras(pack(payload, width=width, height=height, model_id=model_id, profile=profile), extras)
     _check_fields(width, height, model_id, len(payload), profile)
     if profile == "bare":
         return bytes([model_id]) + _varint(width - 1) + _varint(height - 1) + payload
@@ -150,6 +170,44 @@ def parse(data: bytes) -> tuple[Header, bytes, State]:
         return header, payload, "cut"
     crc = crc16(data[: header.header_bytes - _CRC_BYTES] + payload)
     return header, payload, "whole" if crc == header.crc else "damaged"
+
+
+def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
+    """A file with chunks of extras behind it; arguments as in `pack`.
+
+    Raises InputError for a tag or a length that no chunk can have, and for data that has no place for extras: of the
+    bare profile, or cut.
+    """
+    header, _, state = parse(data)
+    if header.profile == "bare":
+        raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
+    if state == "cut":
+        raise InputError("extras came for a cut file, whose payload they would be taken for; a whole one wanted")
+    return data + b"".join(_chunk(tag, content) for tag, content in extras.items())
+
+
+def parse_extras(data: bytes) -> dict[str, bytes]:
+    """The chunks that follow the payload of `data`: content under its tag. Of equal tags the first counts.
+
+    Reads as far as there are whole chunks: foreign bytes, or the half of a chunk, end the list and are no error. A cut
+    file and bare data have none. Raises what `parse` raises. SPEC.md section 1.
+    """
+    data = _as_bytes(data)
+    header, _, _ = parse(data)
+    return {} if header.file_bytes is None else read_chunks(data[header.file_bytes :])
+
+
+def read_chunks(extras: bytes) -> dict[str, bytes]:
+    """`parse_extras` of what follows a payload."""
+    chunks: dict[str, bytes] = {}
+    at = 0
+    while at + _CHUNK_HEAD_BYTES <= len(extras):
+        tag, end = extras[at : at + 4], at + _CHUNK_HEAD_BYTES + int.from_bytes(extras[at + 4 : at + 8], "big")
+        if not _is_tag(tag) or end > len(extras):
+            break
+        chunks.setdefault(tag.decode("ascii"), extras[at + _CHUNK_HEAD_BYTES : end])
+        at = end
+    return chunks
 
 
 def truncate(data: bytes, n: int) -> bytes:
@@ -229,6 +287,20 @@ def _parse_bare(data: bytes) -> tuple[Header, bytes, State]:
         crc=None,
     )
     return header, data[at:], "whole"
+
+
+def _chunk(tag: str, content: bytes) -> bytes:
+    """One chunk of the extras. Raises InputError."""
+    name = tag.encode("utf-8")
+    if not _is_tag(name):
+        raise InputError(f"an extra with the tag {tag!r} came, 4 printable ASCII characters wanted")
+    if len(content) > _MAX_CHUNK:
+        raise InputError(f"an extra of {len(content):,} bytes came ({tag}), at most {_MAX_CHUNK:,} wanted")
+    return name + len(content).to_bytes(4, "big") + content
+
+
+def _is_tag(tag: bytes) -> bool:
+    return len(tag) == 4 and all(0x20 <= byte <= 0x7E for byte in tag)
 
 
 def _read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:

@@ -104,6 +104,11 @@ def levels(width: int, height: int, tile: int) -> list[Level]:
     return pyramid[::-1]
 
 
+def most_octaves(width: int, height: int, tile: int) -> int:
+    """How far the coarsest level is below full resolution."""
+    return len(levels(width, height, tile)) - 1
+
+
 @lru_cache(maxsize=8)  # a plan of 100 megapixels holds 8 MB
 def passes(width: int, height: int, config: Config) -> tuple[Pass, ...]:
     """The schedule of an image, in stream order: one pass for each level, then the refining ones. Both sides derive it.
