@@ -288,8 +288,8 @@ def test_one_import_is_all_and_needs_no_torch(data: bytes, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_the_mode_is_known_before_the_pixels(mode: str, draw: Draw, tmp_path: Path) -> None:
-    image = Image.fromarray(draw(60, 44)).convert(mode)
+def test_the_mode_is_known_before_the_pixels(mode: str, tmp_path: Path) -> None:
+    image = Image.fromarray(draw_picture(60, 44)).convert(mode)
     if mode.endswith("A"):
         image.putalpha(Image.linear_gradient("L").resize(image.size))
     image.save(tmp_path / "a.prow", bytes=800)

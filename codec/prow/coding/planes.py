@@ -8,11 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 
-def split(pixels: np.ndarray) -> tuple[np.ndarray, bool, np.ndarray | None]:
+def split(pixels: np.ndarray, coded: int = 3) -> tuple[np.ndarray, bool, np.ndarray | None]:
     """uint8 [H, W, 1 to 4] -> colour uint8 [H, W, 3], whether it is grey, and alpha uint8 [H, W, 3] (None: opaque).
 
     Colour where nothing is seen of it becomes that of its surroundings, which costs next to nothing.
+
+    Args:
+        coded: channels of the model; one of other than three takes the pixels as they are.
     """
+    if coded != 3:
+        return pixels, False, None
     channels = pixels.shape[2]
     grey = channels < 3
     colour = _three(pixels[:, :, :1]) if grey else pixels[:, :, :3]

@@ -56,7 +56,7 @@ def improved(backend: TorchBackend, pixels: np.ndarray, best: Candidate, rounds:
     some = any(part.some for part in received.passes[: changing + 1])
     if not some or finest.kind == REFINE or area > MAX_PIXELS:
         return content, received
-    targets = backend.targets(split(pixels)[0], last + 1)
+    targets = backend.targets(split(pixels, spec.model.config.channels)[0], last + 1)
     least, share = codec.distortion(received, targets, last), FIRST_SHARE
     changes = _propose(backend, spec, tokens, received, targets[changing], changing)
     for _ in range(round(rounds * min(1 + SMALL / area, 4))):

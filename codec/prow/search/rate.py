@@ -59,7 +59,7 @@ def _spec(model: Model, pictures: Sequence[np.ndarray]) -> StreamSpec:
 
 def _wanted(codec: Codec, pixels: np.ndarray, base: int, count: int) -> Wanted:
     """A picture uint8 [H, W, 1 to 4], up to a number of passes."""
-    colour, grey, alpha = split(pixels)
+    colour, grey, alpha = split(pixels, codec.model.config.channels)
     targets = codec.backend.targets(colour, count)
     return Wanted(base, targets, None, grey, None if alpha is None else codec.backend.targets(alpha, count))
 
