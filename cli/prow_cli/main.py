@@ -16,6 +16,7 @@ import click
 
 from prow.errors import ProwError
 
+from .commands.dataset import dataset
 from .commands.decode import decode
 from .commands.encode import encode
 from .commands.info import info
@@ -61,7 +62,7 @@ def _drop_stdout() -> None:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, models],
+    commands=[encode, decode, info, truncate, models, dataset],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")

@@ -16,7 +16,7 @@ from prow_cli.main import main
 from .conftest import INPUTS, assert_fails, invoke, names, process, run
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("encode", "decode", "info", "truncate", "models")
+COMMANDS = ("encode", "decode", "info", "truncate", "models", "dataset")
 SAY_IMPORTS = """
 import atexit, sys
 heavy = "PIL", "numpy", "onnxruntime", "torch"
