@@ -18,6 +18,7 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft  # noqa: E402 - behind what it reads when it is imported
 
+from ..errors import InputError  # noqa: E402
 from .manifest import shard_name  # noqa: E402
 from .shard import Task, write  # noqa: E402
 from .source import Part, Source  # noqa: E402
@@ -66,10 +67,10 @@ def run(
     if runner == "ray":
         import ray  # pyright: ignore[reportMissingImports] - an extra
 
-        daft.set_runner_ray(noop_if_initialized=True)
+        _set_runner("ray")
         workers = concurrency or max(1, int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)))
     else:
-        daft.set_runner_native()
+        _set_runner("native")
         workers = concurrency or (1 if on_gpu else len(os.sched_getaffinity(0)))
     workers, gpus = min(workers, len(parts)), int(on_gpu and runner == "ray")
     spread = daft.cls(Worker, use_process=True, max_concurrency=workers, cpus=1, gpus=gpus)
@@ -80,3 +81,12 @@ def run(
         plan = plan.into_partitions(min(len(parts), 8 * workers))
     told = plan.select(plan["number"], worker.make(plan["number"], plan["part"]).alias("why")).to_pydict()
     return {number: why for number, why in zip(told["number"], told["why"], strict=True) if why}
+
+
+def _set_runner(name: str) -> None:
+    """Daft takes one runner a process. Raises InputError if it has the other one."""
+    try:
+        daft.set_runner_ray() if name == "ray" else daft.set_runner_native()
+    except Exception:  # of Daft, which has no class for it: it is set already
+        if (there := daft.get_or_infer_runner_type()) != name:
+            raise InputError(f"Daft's runner is {there} in this process, and {name} came: start another one") from None
