@@ -58,14 +58,15 @@ def jobs(src: Path, dst: Path, effort: int, device: str, batch: int) -> dict[str
     """-> by name a command, and how many threads a process of it may have."""
     options = f"bytes=1000, effort={effort}, device={device!r}"
     own = [sys.executable, "-m", "prow_cli.main", "dataset", "encode", str(src), str(dst), "--bytes", "1k"]
-    own += ["--effort", str(effort), "--device", device, "--shard", "2", "--batch", str(batch)]
+    own += ["--effort", str(effort), "--device", device, "--batch", str(batch)]
     loop, many = ([sys.executable, "-c", code.format(options), str(src)] for code in (LOOP, MANY))
     return {
         "a loop, one thread": (loop, 1),
         "encode_many, one thread": (many, 1),
         "encode_many, two threads": (many, 2),
-        "dataset encode, one worker": ([*own, "--concurrency", "1"], 1),
-        "dataset encode, two workers": ([*own, "--concurrency", "2"], 1),
+        "dataset encode, one worker": ([*own, "--shard", "2", "--concurrency", "1"], 1),
+        "dataset encode, two workers": ([*own, "--shard", "2", "--concurrency", "2"], 1),
+        "dataset encode, one worker, one shard": ([*own, "--shard", "1000", "--concurrency", "1"], 1),
     }
 
 
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--effort", type=int, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--job", default="", metavar="WORDS", help="only those that begin so")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="so many pictures more; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/datasets"), metavar="DIR", help="default: %(default)s")
     args = parser.parse_args(argv)
@@ -84,6 +86,8 @@ def main(argv: list[str] | None = None) -> None:
         shutil.rmtree(out, ignore_errors=True)
         write_folder(out / "src", count * args.times, width, height)
         for name, (command, threads) in jobs(out / "src", out / "dst", args.effort, args.device, args.batch).items():
+            if not name.startswith(args.job):
+                continue
             shutil.rmtree(out / "dst", ignore_errors=True)
             load = os.getloadavg()[0]
             seconds, cores, peak = take(command, threads)
