@@ -5,6 +5,9 @@
     acceptance           does prow keep its promises: sizes, prefixes, tokens
     tasks                does a classifier see the same, can text be read
     speed, kernels       seconds and memory; tiles a second on a GPU
+    datasets.loss        are pictures lost when processes of a Ray cluster are killed
+    datasets.speed       pictures a second and memory of a dataset
+    datasets.study       what a classifier learns from few bytes a picture
     report               results of `rd` and pictures as one page
     fingerprint          did a change of the code change any file?
 

@@ -33,7 +33,7 @@ ROOMS = (
     {"search"},
     {"api"},
     {"prow"},  # its __init__, the front door
-    {"training", "pillow", "__main__"},
+    {"training", "dataset", "torch", "pillow", "__main__"},
 )
 # What each package imports of the others.
 BELOW = {
@@ -225,12 +225,9 @@ def test_what_needs_no_pixels_imports_nothing_heavy(room: str) -> None:
 
 def test_where_torch_and_onnx_runtime_are() -> None:
     backends = {"prow.backends.torch_backend", "prow.backends.torch_ops", "prow.backends.select"}
+    alone = {"prow.search.gradient_search", "prow.torch"}
     homes = {
-        "torch": {
-            *modules_of("prow.networks", "prow.published", "prow.training"),
-            *backends,
-            "prow.search.gradient_search",
-        },
+        "torch": {*modules_of("prow.networks", "prow.published", "prow.training"), *backends, *alone},
         "onnxruntime": {"prow.backends.onnx_backend", *modules_of("prow.training")},
     }
     for package, allowed in homes.items():

@@ -17,6 +17,7 @@ import click
 from prow.errors import ProwError
 
 from .commands.compare import compare
+from .commands.dataset import dataset
 from .commands.decode import decode
 from .commands.encode import encode
 from .commands.info import info
@@ -66,7 +67,7 @@ def _drop_stdout() -> None:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, split, join, compare, progress, placeholder, models],
+    commands=[encode, decode, info, truncate, split, join, compare, progress, placeholder, dataset, models],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")
