@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.common.options import check_counts, parser_of
-from benchmarks.common.output import write
+from benchmarks.common.output import check_place, write
 from benchmarks.datasets.pictures import write_folder
 
 MARK = "PROW_LOSS"  # of the environment: which processes are ours
@@ -131,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/datasets"), metavar="DIR", help="default: %(default)s")
     args = parser.parse_args(argv)
     check_counts(parser, args, "pictures", "broken", "shard")
+    check_place(args.out / "loss.json", parser.prog)
     out = args.out.resolve() / "loss"
     result = run(args.pictures, args.broken, args.shard, out)
     text = json.dumps(result, indent=2) + "\n"

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.common.machine import cpu_model
 from benchmarks.common.options import check_counts, parser_of
-from benchmarks.common.output import write
+from benchmarks.common.output import check_place, write
 from benchmarks.datasets.pictures import write_folder
 
 SIZES = {"512 px": (512, 512, 16), "12 MP": (4000, 3000, 4)}  # width, height, pictures
@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/datasets"), metavar="DIR", help="default: %(default)s")
     args = parser.parse_args(argv)
     check_counts(parser, args, "times", "batch")
+    check_place(args.out / "speed.json", parser.prog)
     out, rows = args.out.resolve() / "speed", []
     for size, (width, height, count) in SIZES.items():
         shutil.rmtree(out, ignore_errors=True)

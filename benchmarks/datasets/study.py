@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import prow
 from benchmarks.common.options import check_counts, parser_of
-from benchmarks.common.output import write
+from benchmarks.common.output import check_place, write
 from benchmarks.common.tables import markdown
 from benchmarks.tasks import top1
 from prow.torch import ProwDataset, collate
@@ -148,6 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/datasets"), metavar="DIR", help="default: %(default)s")
     args = parser.parse_args(argv)
     check_counts(parser, args, "train", "test")
+    check_place(args.out / "study.json", parser.prog)
     pictures = thumbs(args.data, args.train + args.test)
     labels = clusters(pictures)
     common = round(100 * labels[-args.test :].bincount().max().item() / args.test, 1)
