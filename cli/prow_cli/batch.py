@@ -24,7 +24,7 @@ import click
 
 from prow.errors import ProwError
 
-from .output import STDOUT, check_free, remark, write
+from .output import STDOUT, check_free, remark, tell_json, write
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -138,6 +138,7 @@ def run(
     force: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool,
     jobs: int,
     report: str | None,
     **_: Any,
@@ -159,10 +160,11 @@ def run(
     if report:
         write(report, _table(done), force=True)
     failed = sum(bool(outcome.error) for _, outcome in done)
+    written = [outcome.size for _, outcome in done if outcome.size is not None]
+    skipped, errors = len(tasks) - len(written) - failed, {str(t.source): o.error for t, o in done if o.error}
+    tell_json(as_json, written=len(written), bytes=sum(written), skipped=skipped, errors=errors)
     if not quiet:
-        written = [outcome.size for _, outcome in done if outcome.size is not None]
         said = [f"{len(written)} of {len(tasks)} files written, {sum(written):,} bytes"]
-        skipped = len(tasks) - len(written) - failed
         said += [f"{skipped} there already (--force does them again)"] if skipped else []
         said += [f"{failed} failed"] if failed else []
         remark(f"{'; '.join(said)}; {time.perf_counter() - start:.1f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import sys
@@ -18,7 +19,20 @@ STDOUT = "-"
 out_argument = click.argument("out", metavar="OUT")
 force_option = click.option("--force", is_flag=True, help="Replace OUT if it exists already.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No remarks, errors only.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Say on standard output, as JSON, what was written.")
 verbose_option = click.option("--verbose", "-v", is_flag=True, help="Say what was written, also where no terminal is.")
+
+
+def check_json(out: str, as_json: bool) -> None:
+    """Raises click.UsageError if OUT and --json both want standard output."""
+    if as_json and out == STDOUT:
+        raise click.UsageError("--json came with - as OUT: both want standard output")
+
+
+def tell_json(as_json: bool, **facts: object) -> None:
+    """One JSON object on standard output, if it is wanted."""
+    if as_json:
+        click.echo(json.dumps(facts))
 
 
 def remark(message: str) -> None:

@@ -149,7 +149,7 @@ def work(source, out):
 if __name__ == "__main__":
     names = tuple(f"{c}.png" for c in "abcdef")
     tasks = batch.tasks_of(names, "out", ".x", frozenset(), recursive=False)
-    batch.run(tasks, work, lambda path: "", force=False, quiet=False, verbose=False, jobs=2, report=None)
+    batch.run(tasks, work, lambda path: "", force=False, quiet=False, verbose=False, as_json=False, jobs=2, report=None)
 """
     Path("script.py").write_text(script)
     result = subprocess.run(

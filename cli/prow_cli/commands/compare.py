@@ -15,7 +15,18 @@ import click
 import prow
 from prow.options import DEFAULT_EFFORT
 
-from ..output import check_free, force_option, quiet_option, remark, tell, verbose_option, write
+from ..output import (
+    check_free,
+    check_json,
+    force_option,
+    json_option,
+    quiet_option,
+    remark,
+    tell,
+    tell_json,
+    verbose_option,
+    write,
+)
 from ..sizes import parse_size
 
 if TYPE_CHECKING:
@@ -43,6 +54,7 @@ def _budgets(_ctx: click.Context, _param: click.Parameter, value: str) -> list[i
 @force_option
 @quiet_option
 @verbose_option
+@json_option
 def compare(
     source: str,
     out: str,
@@ -53,12 +65,14 @@ def compare(
     force: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool,
 ) -> None:
     """Make a page that compares the picture IMG with prow, WebP and AVIF.
 
     The page has a slider between any two of them at each size. It holds all pictures and needs no network. WebP and
     AVIF have the downscale that is best by PSNR, at the highest quality that fits.
     """
+    check_json(out, as_json)
     check_free(out, force=force)
     from PIL import Image
 
@@ -97,6 +111,7 @@ def compare(
     page = template.substitute(title=title, note=html.escape(note), data=told).encode()
     write(out, page, force=force)
     tell(out, f"{len(page):,} bytes, {len(budgets)} sizes, {', '.join(shots)}", quiet=quiet, verbose=verbose)
+    tell_json(as_json, out=out, bytes=len(page), budgets=budgets, codecs=list(shots))
 
 
 def _of_prow(pixels: np.ndarray, budget: int, effort: int, device: str) -> Shot:

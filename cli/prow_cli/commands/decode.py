@@ -15,7 +15,19 @@ from prow.options import STYLES
 
 from .. import batch
 from ..input import name_of, naming, read
-from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, write
+from ..output import (
+    STDOUT,
+    check_free,
+    check_json,
+    force_option,
+    json_option,
+    quiet_option,
+    remark,
+    tell,
+    tell_json,
+    verbose_option,
+    write,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,6 +54,7 @@ OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
 @force_option
 @quiet_option
 @verbose_option
+@json_option
 def decode(
     inputs: tuple[str, ...],
     out: str | None,
@@ -50,6 +63,7 @@ def decode(
     force: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool,
     recursive: bool,
     jobs: int,
     report: str | None,
@@ -63,6 +77,7 @@ def decode(
     is not made again. A file that cannot be read stops no other one; the exit code is 1 then.
     """
     out = batch.check_arguments(inputs, out)
+    check_json(out, as_json)
     options["strict"] = not allow_damaged
     many: dict[str, Any] = {"recursive": recursive, "jobs": jobs, "report": report}
     if batch.is_batch(inputs, out, **many):
@@ -71,7 +86,7 @@ def decode(
         tasks = batch.tasks_of(inputs, out, suffix, frozenset({".prow"}), **many)
         work = functools.partial(_decoded, picture_format=picture_format, options=options)
         check = functools.partial(_why_not, picture_format=picture_format)
-        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, **many)
+        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, as_json=as_json, **many)
         return
     picture_format = (
         _format_of(f".{suffix.lstrip('.').lower()}", f"--format {suffix}") if suffix else _picture_format(out)
@@ -80,6 +95,7 @@ def decode(
     data, remarks = _decoded(inputs[0], out, picture_format=picture_format, options=options)
     write(out, data, force=force)
     tell(out, f"{picture_format}, {len(data):,} bytes", quiet=quiet, verbose=verbose)
+    tell_json(as_json, out=out, format=picture_format, bytes=len(data), remarks=remarks)
     for line in [] if quiet else remarks:
         remark(line)
 

@@ -17,7 +17,20 @@ from prow.options import DEFAULT_EFFORT
 
 from .. import batch
 from ..input import name_of, picture
-from ..output import STDOUT, check_free, force_option, quiet_option, remark, tell, verbose_option, warnings_into, write
+from ..output import (
+    STDOUT,
+    check_free,
+    check_json,
+    force_option,
+    json_option,
+    quiet_option,
+    remark,
+    tell,
+    tell_json,
+    verbose_option,
+    warnings_into,
+    write,
+)
 from ..sizes import FITS, Size
 
 SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
@@ -61,6 +74,7 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 @force_option
 @quiet_option
 @verbose_option
+@json_option
 def encode(
     inputs: tuple[str, ...],
     out: str | None,
@@ -68,6 +82,7 @@ def encode(
     force: bool,
     quiet: bool,
     verbose: bool,
+    as_json: bool,
     recursive: bool,
     jobs: int,
     report: str | None,
@@ -81,6 +96,7 @@ def encode(
     already and whole is not made again. A picture that cannot be read stops no other one; the exit code is 1 then.
     """
     out = batch.check_arguments(inputs, out)
+    check_json(out, as_json)
     if sum(option is not None for option in (fit, *(options[name] for name in SIZES))) != 1:
         hint = " (--fit is a --bytes)" if fit else ""
         raise click.UsageError(f"exactly one of --bytes, --bpp, --quality, --psnr and --ms-ssim is wanted{hint}")
@@ -90,7 +106,7 @@ def encode(
     if batch.is_batch(inputs, out, **many):
         tasks = batch.tasks_of(inputs, out, ".prow", PICTURES, **many)
         check = functools.partial(_why_not, size=options["bytes"], model=options["model"], profile=options["profile"])
-        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, **many)
+        batch.run(tasks, work, check, force=force, quiet=quiet, verbose=verbose, as_json=as_json, **many)
         return
     check_free(out, force=force)
     start = time.perf_counter()
@@ -103,6 +119,8 @@ def encode(
             f"; {header.width:,} x {header.height:,} px, model {header.model_id}, {time.perf_counter() - start:.1f} s"
         )
     tell(out, text, quiet=quiet, verbose=verbose)
+    size = {"width": header.width, "height": header.height}
+    tell_json(as_json, out=out, bytes=len(data), **size, seconds=round(time.perf_counter() - start, 3), remarks=remarks)
     for line in [] if quiet else remarks:
         remark(line)
 

@@ -9,19 +9,21 @@ import click
 from prow import links
 
 from ..input import STDIN, read
-from ..output import STDOUT, check_free, force_option, remark, write
+from ..output import STDOUT, check_free, check_json, force_option, json_option, remark, tell_json, write
 
 
 @click.command()
 @click.argument("sources", metavar="PACKETS...", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, metavar="FILE", help="The prow file; several senders get FILE-NUMBER each.")
 @force_option
-def join(sources: tuple[str, ...], out: str, force: bool) -> None:
+@json_option
+def join(sources: tuple[str, ...], out: str, force: bool, as_json: bool) -> None:
     """Put PACKETS of `prow split` together: what came up to the first gap.
 
     PACKETS are files of one packet each, folders of such files, or - for lines of hexadecimal on standard input.
     They may be in any order, come twice, or come from several senders.
     """
+    check_json(out, as_json)
     check_free(out, force=force)
     packets = [packet for source in sources for packet in _packets(source)]
     senders = links.arrivals(packets)
@@ -45,6 +47,12 @@ def join(sources: tuple[str, ...], out: str, force: bool) -> None:
         write(names[one.sender], one.data, force=force)
         if one.leading < one.count:
             remark(f"{came}, {one.leading} before the first gap; {len(one.data):,} bytes in {names[one.sender]}")
+    told = [
+        {"out": names[one.sender], "bytes": len(one.data), "present": one.present, "count": one.count}
+        for one in files
+        if one.data is not None
+    ]
+    tell_json(as_json and bool(files), files=told)
     if not files:
         raise click.ClickException(f"no file could be put together of {len(packets)} packets")
 

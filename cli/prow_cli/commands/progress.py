@@ -13,7 +13,17 @@ from prow.errors import DamagedError
 from prow.format import container
 
 from ..input import naming, read, source_argument
-from ..output import check_free, force_option, quiet_option, tell, verbose_option, write
+from ..output import (
+    check_free,
+    check_json,
+    force_option,
+    json_option,
+    quiet_option,
+    tell,
+    tell_json,
+    verbose_option,
+    write,
+)
 
 FRAMES = 10
 FORMATS = {".webp": "WEBP", ".gif": "GIF", ".png": "PNG"}
@@ -28,7 +38,8 @@ _MILLISECONDS, _LAST = 600, 2000  # of each frame, and of the last one
 @force_option
 @quiet_option
 @verbose_option
-def progress(source: str, out: str, device: str, force: bool, quiet: bool, verbose: bool) -> None:
+@json_option
+def progress(source: str, out: str, device: str, force: bool, quiet: bool, verbose: bool, as_json: bool) -> None:
     """Show how the picture in the prow file IN grows with its bytes.
 
     OUT is an animation of 10 frames: what more and more of the first bytes decode to, each time by the same factor. How
@@ -37,6 +48,7 @@ def progress(source: str, out: str, device: str, force: bool, quiet: bool, verbo
     picture_format = FORMATS.get(Path(out).suffix.lower())
     if picture_format is None:
         raise click.UsageError(f"{out}: wanted a file name that ends in .webp, .gif or .png")
+    check_json(out, as_json)
     check_free(out, force=force)
     data = read(source)
     with naming(source):
@@ -60,6 +72,7 @@ def progress(source: str, out: str, device: str, force: bool, quiet: bool, verbo
         raise click.ClickException(f"{picture_format} cannot hold this picture of {size}: {error}") from error
     write(out, buffer.getvalue(), force=force)
     tell(out, text, quiet=quiet, verbose=verbose)
+    tell_json(as_json, out=out, bytes=len(buffer.getvalue()), prefixes=sizes)
 
 
 def prefixes(data: bytes) -> list[int]:

@@ -9,7 +9,7 @@ import click
 from prow import links
 
 from ..input import naming, read, source_argument
-from ..output import STDOUT, force_option, write
+from ..output import STDOUT, check_json, force_option, json_option, tell_json, write
 from ..sizes import Size
 
 
@@ -19,12 +19,14 @@ from ..sizes import Size
 @click.option("--parity", type=int, default=0, metavar="N", help="One more packet for each N (2 to 15), 0: none.")
 @click.option("--out", "-o", required=True, metavar="DIR", help="Folder of the packets; - writes lines of hexadecimal.")
 @force_option
-def split(source: str, packet: int, parity: int, out: str, force: bool) -> None:
+@json_option
+def split(source: str, packet: int, parity: int, out: str, force: bool, as_json: bool) -> None:
     """Cut the prow file IN into numbered packets for a link that loses some.
 
     Each is a file in DIR, named by its place in the order in which to send them. What arrives up to the first gap is
     a picture: see `prow join`.
     """
+    check_json(out, as_json)
     folder = Path(out)
     if out != STDOUT and folder.exists() and not folder.is_dir():
         raise click.ClickException(f"{out} is a file, a folder was wanted")
@@ -51,3 +53,4 @@ def split(source: str, packet: int, parity: int, out: str, force: bool) -> None:
         for path in written:
             path.unlink(missing_ok=True)
         raise
+    tell_json(as_json, out=out, packets=len(packets), bytes=sum(map(len, packets)))
