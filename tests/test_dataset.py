@@ -310,6 +310,7 @@ def test_encode_truncate_decode_and_stats(pictures: Path, tmp_path: Path) -> Non
         if not big["error"]:
             assert cut["prow"] == prow.truncate(bytes(big["prow"]), 50) and cut["bytes"] == 50
             assert Image.open(io.BytesIO(bytes(picture["image"]))).tobytes() == prow.decode(cut["prow"]).tobytes()
+    assert json.loads(run(f"dataset stats {full} --json").stdout)["errors"] >= 0
     lines = run(f"dataset stats {full}").stdout.splitlines()
     assert lines[:3] == ["shards    1 of 1", "rows      10, 2 with an error", "bytes     640, 80.0 a picture"]
     assert any(line.startswith("PSNR ") for line in lines) and lines[-1].startswith("error     2 times: ")

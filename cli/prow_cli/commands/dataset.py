@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from prow.options import DEFAULT_EFFORT, STYLES
 
+from ..output import json_option, tell_json
 from ..sizes import Size
 
 Command = Callable[..., None]
@@ -85,11 +87,15 @@ def truncate(src: str, dst: str, size: int, **options: Any) -> None:
 
 @dataset.command()
 @click.argument("folder", metavar="DST")
-def stats(folder: str) -> None:
+@json_option
+def stats(folder: str, as_json: bool) -> None:
     """Sum up the dataset DST, finished or not."""
     import prow.dataset
 
     one = prow.dataset.stats(folder)
+    tell_json(as_json, **dataclasses.asdict(one))
+    if as_json:
+        return
     good = one.rows - one.errors
     shards = f"{one.shards:,}" if one.wanted_shards is None else f"{one.shards:,} of {one.wanted_shards:,}"
     click.echo(f"shards    {shards}")
