@@ -16,6 +16,7 @@ import prow.registry
 from prow.api import read_tokens
 from prow.coding.planes import merge, split
 from prow.entropy.writer import ALPHA, GREY
+from prow.format.geometry import passes
 from prow.image import load_pixels, load_rgb
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -131,8 +132,6 @@ def test_grey_has_no_chroma_and_alpha_neither() -> None:
     tokens, config = read_tokens(prow.encode(draw("LA"), bytes=900)), prow.registry.load("toy").config
     order = prow.registry.load("toy").tables.order
     assert tokens.grey and tokens.alpha is not None
-    from prow.format.geometry import passes
-
     for pass_, *parts in zip(passes(WIDTH, HEIGHT, config), tokens.passes, tokens.alpha, strict=True):
         for part in parts:
             assert not part.values[:, order[pass_.kind] >= config.tile**2].any()

@@ -31,6 +31,15 @@ def test_batches_are_what_decode_gives(files: list[bytes]) -> None:
         assert np.abs(picture.cpu().numpy() - wanted).max() <= 1
 
 
+def test_grey_and_alpha_become_three_channels() -> None:
+    pixels = draw_picture(40, 30)
+    shapes = [pixels[..., :1], pixels, np.dstack([pixels, np.full((30, 40), 90, np.uint8)])]
+    files = [prow.encode(part, bytes=400) for part in shapes]
+    (pictures,) = collate([(data,) for data in files], device="cpu")
+    assert pictures.shape == (3, 3, 30, 40)
+    assert torch.equal(pictures[0, 0], pictures[0, 2]) and pictures[2].float().mean() > pictures[1].float().mean()
+
+
 def test_cut_at_a_number_of_bytes(files: list[bytes]) -> None:
     assert [data for (data,) in ProwDataset(files, cut=50)] == [data[:50] for data in files]
     assert cut_file(files[0], None) == cut_file(files[0], 5000) == files[0]

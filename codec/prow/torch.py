@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from . import api
 from .errors import InputError
 from .format import container
+from .image import load_rgb
 from .options import Style
 
 Cut = int | tuple[int, int] | None
@@ -94,7 +95,7 @@ def collate(
         size: height and width in px that each picture is brought to; None: they must all have the same.
 
     Returns:
-        (pictures uint8 [B, 3, H, W], each further column: a tensor of numbers, or else a list).
+        (pictures uint8 [B, 3, H, W], alpha put on white, each further column: a tensor of numbers, or else a list).
 
     Raises:
         InputError: pictures of several sizes came without `size=`. FormatError: not a prow file.
@@ -109,7 +110,7 @@ def collate(
         came = " and ".join(f"{width} x {height}" for width, height in sizes[:2])
         raise InputError(f"pictures of {came} px came in one batch, wanted one size (size=)")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    pictures = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(np.stack([load_rgb(image) for image in images])).permute(0, 3, 1, 2)
     return (pictures.contiguous().to(where), *(_column(values) for values in list(zip(*samples, strict=True))[1:]))
 
 

@@ -13,7 +13,6 @@ from ..format.tokens import PassTokens
 
 # Of the distortion that an encoder wants to be small (`log_distortion`):
 STRUCTURE = 0.75  # weight of the logarithm of lost structure, beside that of the square error
-SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM (Wang et al., 2003), from full resolution on
 LEAST = 1e-3  # of lost structure, and of square error: less makes no difference
 WINDOW = 8  # px
 NOISE = (0.03 * 255) ** 2  # variance below which structure does not count, from SSIM

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..format.geometry import Level, edges, places
 from ..format.lapping import lap_matrix, reach, windows
-from .base import LEAST, NOISE, SCALES, STRUCTURE, WINDOW
+from ..metrics import SCALE_WEIGHTS
+from .base import LEAST, NOISE, STRUCTURE, WINDOW
 
 _PIXELS = 1 << 16  # of a level that are doubled or rounded at once, about: they should fit into a cache
 # Bicubic weights (a = -0.75) of the four neighbours at a quarter of the way from the second to the third.
@@ -124,7 +125,7 @@ def lost_structure(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
 def log_distortion(picture: np.ndarray, target: np.ndarray, *, full: bool) -> float:
     """See `prow.backends.base.Backend.log_distortion`."""
     error, lost, total = float(np.square(picture - target).mean(dtype=float)), 0.0, 0.0
-    for weight in SCALES[0 if full else 1 :]:
+    for weight in SCALE_WEIGHTS[0 if full else 1 :]:
         lost, total = lost + weight * float(lost_structure(picture, target).mean()), total + weight
         if min(target.shape[2:]) < 2 * WINDOW:
             break

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..format.geometry import Level, edges, places
 from ..format.lapping import lap_matrix, reach, windows
-from .base import LEAST, NOISE, SCALES, STRUCTURE, WINDOW
+from ..metrics import SCALE_WEIGHTS
+from .base import LEAST, NOISE, STRUCTURE, WINDOW
 
 
 @lru_cache(maxsize=32)
@@ -117,7 +118,7 @@ def lost_structure(picture: Tensor, target: Tensor) -> Tensor:
 def log_distortion(picture: Tensor, target: Tensor, *, full: bool) -> float:
     """See `prow.backends.base.Backend.log_distortion`."""
     error, lost, total = (picture - target).square().mean(), torch.zeros((), device=target.device), 0.0
-    for weight in SCALES[0 if full else 1 :]:
+    for weight in SCALE_WEIGHTS[0 if full else 1 :]:
         lost, total = lost + weight * lost_structure(picture, target).mean(), total + weight
         if min(target.shape[-2:]) < 2 * WINDOW:
             break

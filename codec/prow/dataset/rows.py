@@ -6,19 +6,16 @@ import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from .. import api
+from .. import api, metrics
 from ..errors import InputError, ProwError
 from ..format import container
-from ..image import load_rgb
+from ..image import load_pixels, load_rgb
 from ..options import DEFAULT_EFFORT, Style
-
-if TYPE_CHECKING:
-    from ..format.tokens import Tokens
 
 T = TypeVar("T")
 MOST_PIXELS = 1 << 24  # that are in memory at once, unless one picture has more
@@ -94,7 +91,7 @@ def encode_rows(
         loaded: dict[int, np.ndarray] = {}
         for i in places:
             try:
-                loaded[i] = load_rgb(_open(pictures[i]))
+                loaded[i] = load_pixels(_open(pictures[i]))
             except ProwError as error:
                 rows[i] = _failed(error)
         try:
@@ -127,18 +124,17 @@ def decode_rows(
     api.decode(grey, style=style, device=device)  # as in encode_rows
     rows = [Row()] * len(files)
     for places in _bounded([_pixels_in_file(came) for came in files]):
-        tokens: dict[int, Tokens] = {}
+        given: dict[int, ByteString] = {}
         for i in places:
             try:
-                tokens[i] = api.read_tokens(_given(files[i]))
+                given[i] = _given(files[i])
             except ProwError as error:
                 rows[i] = _failed(error)
-        whole = [_given(files[i]) for i in tokens]
         try:
-            images = api.decode_many(whole, style=style, device=device)
+            images = api.decode_many(given.values(), style=style, device=device)
         except ProwError:  # of one of them: which?
-            images = [_try(api.decode, data, style=style, device=device) for data in whole]
-        for i, image in zip(tokens, images, strict=True):
+            images = [_try(api.decode, data, style=style, device=device) for data in given.values()]
+        for i, image in zip(given, images, strict=True):
             rows[i] = _failed(image) if isinstance(image, ProwError) else _saved(image, picture_format)
     return rows
 
@@ -222,6 +218,8 @@ def _try(do: Callable[..., T], *arguments: Any, **options: Any) -> T | ProwError
 
 
 def _saved(image: Image.Image, picture_format: str) -> Row:
+    if picture_format == "jpeg" and image.mode.endswith("A"):  # on white
+        image = Image.fromarray(load_rgb(image))
     buffer = io.BytesIO()
     try:
         image.save(buffer, picture_format, **_SAVE_OPTIONS[picture_format])
@@ -231,7 +229,5 @@ def _saved(image: Image.Image, picture_format: str) -> Row:
 
 
 def _psnr(wanted: np.ndarray, data: ByteString, device: str) -> float:
-    """Of a prow file, in dB."""
-    got = np.asarray(api.decode(data, device=device, max_pixels=wanted.size))
-    error = float(np.mean((got.astype(np.float32) - wanted) ** 2))
-    return 10 * math.log10(255**2 / error) if error else math.inf
+    """Of a prow file, in dB; alpha is put on white."""
+    return metrics.psnr(load_rgb(wanted), load_rgb(api.decode(data, device=device, max_pixels=wanted.size)))

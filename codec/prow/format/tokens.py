@@ -163,8 +163,9 @@ class Tokens:
 
     def _planes(self) -> list[tuple[int, PassTokens]]:
         """Index and tokens of each pass in stream order: that of colour, then that of alpha if there is any."""
-        planes = zip(self.passes, self.alpha or self.passes, strict=True)
-        return [(i, part) for i, both in enumerate(planes) for part in both[: 1 if self.alpha is None else 2]]
+        if self.alpha is None:
+            return list(enumerate(self.passes))
+        return [(i, part) for i, both in enumerate(zip(self.passes, self.alpha, strict=True)) for part in both]
 
     def _ends(self) -> np.ndarray:
         """int64: rank after the last one of each token. Raises InputError."""
