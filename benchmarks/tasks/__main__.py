@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.codecs.classical import FORMATS
+from benchmarks.codecs.classical import USUAL
 from benchmarks.codecs.families import FAMILIES, family_codecs
 from benchmarks.common.corpus import Picture, describe, find_pictures
 from benchmarks.common.machine import checkout, versions
@@ -33,7 +33,7 @@ from prow.image import load_rgb
 from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (256, 512, 1024, 2048, 4096)
-DEFAULT_CODECS = ("prow", *FORMATS)
+DEFAULT_CODECS = ("prow", *USUAL)
 
 Corpora = dict[str, list[Picture]]  # the pictures of each task
 
