@@ -103,7 +103,7 @@ def test_shipped_records_give_psnr_of_every_classical_codec() -> None:
         record = records.upgraded(json.loads(line))
         names = {name for p in record["points"] if p["reached"] for name in metrics.METRICS if name in p}
         known.setdefault(record["codec"], set()).update(names)
-    assert set(known) >= {f"{name}{scaled}" for name in classical.FORMATS for scaled in ("", "-scaled")}
+    assert set(known) >= {f"{name}{scaled}" for name in classical.USUAL for scaled in ("", "-scaled")}
     assert all("psnr" in names for names in known.values())
 
 
@@ -116,8 +116,8 @@ def fake_prow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     control = {"extra": 0, "asked": []}
     model = SimpleNamespace(name="prow-small", sha256="5e" * 32, is_default=True, vivid_sha256=None)
 
-    def encode(image: np.ndarray, *, bytes: int, model: str, profile: str, effort: int) -> bytearray:
-        assert effort == prow_codec.EFFORT
+    def encode(image: np.ndarray, *, bytes: int, model: str, profile: str, effort: int, focus: list) -> bytearray:
+        assert (effort, focus) == (prow_codec.EFFORT, [])
         control["asked"].append((bytes, model, profile))
         if bytes < 32:
             raise prow.BudgetError("too few")
