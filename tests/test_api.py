@@ -205,22 +205,23 @@ def test_truncated_header(data: bytes) -> None:
 
 def test_wrong_magic(data: bytes) -> None:
     for reader in readers():
-        for start in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xf5\x71", b"\0\0"):
+        for start in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xf5\x70", b"\xf5\xf0\x20", b"\0\0"):
             foreign = start + data[len(start) :]
-            words = (start[:2].hex(" ") + " came", "f5 70", "wanted")
+            words = (foreign[:3].hex(" ") + " came", "f5 f0", "wanted")
             refuse(prow.HeaderError, lambda: reader(foreign), *words)  # noqa: B023
 
 
 def test_unknown_version(data: bytes) -> None:
-    newer = data[:2] + bytes([2 << 5]) + data[3:]
+    newer = data[:2] + bytes([data[2] ^ 3 << 5]) + data[3:]
     for reader in readers():
         refuse(prow.VersionError, lambda: reader(newer), "2 came", "1 wanted")  # noqa: B023
 
 
-def test_reserved_bits_and_model_0(data: bytes) -> None:
-    reserved, none = data[:2] + b"\x21" + data[3:], data[:3] + b"\0" + data[4:]
+def test_header_check_and_model_0(data: bytes) -> None:
+    narrow, none = data[:3] + b"\0" + data[4:], data[:8] + b"\0" + bytes([container.crc8(data[:8] + b"\0")]) + data[10:]
     for reader in readers():
-        refuse(prow.HeaderError, lambda: reader(reserved), "0x1 came", "0 wanted")  # noqa: B023
+        for n in (len(narrow), 100, 12):
+            refuse(prow.HeaderError, lambda: reader(narrow[:n]), "header check", "came", "wanted")  # noqa: B023
         refuse(prow.HeaderError, lambda: reader(none), "0 came", "1 to 255 wanted")  # noqa: B023
 
 
@@ -239,7 +240,8 @@ def test_absurd_sizes(data: bytes) -> None:
     assert prow.inspect(vast).tokens_per_pass is None
     refuse(prow.LimitError, lambda: prow.decode(data, max_pixels=3071), "64 x 48", "3,072 pixels", "3,071")
     assert prow.decode(data, max_pixels=3072).size == (64, 48)
-    too_wide = b"\xf5\x70\x30" + bytes([TOY_ID]) + b"\xff\xff\0\0" + bytes(4) + b"\0\0"
+    start = b"\xf5\xf0\xbf\xff\xf0" + bytes(6) + bytes([TOY_ID])
+    too_wide = start + bytes([container.crc8(start), 0, 0])
     for reader in readers():
         refuse(prow.HeaderError, lambda: reader(too_wide), "65,536 px came", "65,535 wanted")  # noqa: B023
 
@@ -247,7 +249,7 @@ def test_absurd_sizes(data: bytes) -> None:
 def test_random_bytes() -> None:
     """Either a ProwError, or a picture: nothing else. No random bytes make a reader allocate without limit."""
     rng, errors = np.random.default_rng(7), 0
-    starts = [b"", b"\xf5", b"\xf5\x70\x20", b"\xf5\x70\x20\x78", b"\x78", b"\x78\x05\x07"]
+    starts = [b"", b"\xf5", b"\xf5\xf0\xa0", b"\xf5\xf0\xa0\x0f\xc0\xbc\0\7\x78", b"\x78", b"\x78\x05\x07"]
     for number in range(240):
         junk = starts[number % len(starts)] + rng.bytes(int(rng.integers(0, 60)))
         for reader in (lambda data: prow.decode(data, max_pixels=1000, strict=False), *readers()[2:]):

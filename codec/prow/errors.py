@@ -4,7 +4,7 @@
       InputError        an argument or a picture that prow cannot use
         BudgetError     a byte budget below the minimum
       FormatError       bytes that are not a prow file this version can read
-        HeaderError     truncated header, wrong magic, reserved bits set, impossible field
+        HeaderError     truncated or damaged header, wrong magic, impossible field
         VersionError    a format version this reader does not know
         DamagedError    full length, but the CRC is wrong
         LimitError      more pixels than the limit
@@ -51,7 +51,7 @@ class FormatError(ProwError):
 
 
 class HeaderError(FormatError):
-    """The header is truncated, is not ours (magic), or holds a value that SPEC.md forbids."""
+    """The header is truncated or damaged, is not ours (magic), or holds a value that SPEC.md forbids."""
 
 
 class VersionError(FormatError):

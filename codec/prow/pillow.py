@@ -5,7 +5,7 @@
     >>> Image.open("photo.prow").save("photo.png")             # doctest: +SKIP
     >>> Image.open("photo.jpg").save("photo.prow", bytes=2000)  # doctest: +SKIP
 
-Files of the file profile are known by their magic f5 70; bare data has none, so `prow.decode` reads that. To open reads
+Files of the file profile are known by their magic f5 f0; bare data has none, so `prow.decode` reads that. To open reads
 the header and what follows the payload; the picture is decoded when its pixels are first asked for. A cut file loads as
 far as it goes, a damaged one does not. What cannot be read raises OSError, as everywhere in Pillow
 (`Image.open`: PIL.UnidentifiedImageError), with prow's own error as its cause. Saving raises prow's errors.
@@ -55,7 +55,7 @@ class ProwImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         if header.file_bytes is None:
-            raise SyntaxError("bare data came, a file with the magic f5 70 wanted")
+            raise SyntaxError("bare data came, a file with the magic f5 f0 wanted")
         self._header, self._octaves = header, 0
         there = fp.seek(0, os.SEEK_END)
         fp.seek(0)
