@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from typing import Any
 
 MAX_SIDE = 65_535
@@ -88,10 +89,13 @@ def parse_file(data: bytes) -> dict[str, Any]:
         raise Violation("R5", "0 came, 1 to 255 wanted")
     checked_side("width", width)
     checked_side("height", height)
-    payload = data[header_bytes : header_bytes + payload_bytes]
-    state = "cut"
+    file, extras = data[: header_bytes + payload_bytes], data[header_bytes + payload_bytes :]
+    payload, state = file[header_bytes:], "cut"
     if len(payload) == payload_bytes:
-        state = "whole" if remainder(data[: header_bytes - 2] + payload, 16, 0x1021, 0xFFFF) == crc else "damaged"
+        right = remainder(data[: header_bytes - 2] + payload, 16, 0x1021, 0xFFFF) == crc and blocks_are_right(
+            file, extras
+        )
+        state = "whole" if right else "damaged"
     return {
         "profile": "file",
         "version": version,
@@ -103,7 +107,7 @@ def parse_file(data: bytes) -> dict[str, Any]:
         "crc": crc,
         "state": state,
         "trailing_bytes": len(data) - header_bytes - len(payload),
-        "extras": chunks(data[header_bytes + payload_bytes :]),
+        "extras": chunks(extras),
         "payload": payload,
     }
 
@@ -118,6 +122,18 @@ def chunks(extras: bytes) -> list[dict[str, Any]]:
         listed.append({"tag": tag.decode("ascii"), "offset": at + 8, "bytes": length})
         at += 8 + length
     return listed
+
+
+def blocks_are_right(file: bytes, extras: bytes) -> bool:
+    """Whether no block of the file differs from its CRC-32 in the chunk CRCB; True if no such chunk fits."""
+    for listed in chunks(extras):
+        if listed["tag"] == "CRCB":
+            content = extras[listed["offset"] :][: listed["bytes"]]
+            size = int.from_bytes(content[:4], "big")
+            blocks = [file[at : at + size] for at in range(0, len(file), size)] if size else []
+            crcs = b"".join(zlib.crc32(block).to_bytes(4, "big") for block in blocks)
+            return not size or len(content) != 4 + len(crcs) or content[4:] == crcs
+    return True
 
 
 def parse_bare(data: bytes) -> dict[str, Any]:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("installed")
 NAMES = {
     *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
     *("Info", "PassInfo", "ModelInfo", "tokens_from_array", "placeholder"),
-    *("ProwError", "ProwWarning", "InputError", "BudgetError", "ModelError"),
+    *("ProwError", "ProwWarning", "CutWarning", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),
 }
 TOY_ID = 120

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from .coding.vivid import repaint
 from .entropy.check import check_size, check_tokens
 from .entropy.model import StreamSpec
 from .entropy.reader import read
-from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
+from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError, warn_of_cut
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
+from .format.extras import block_crcs
 from .format.geometry import most_octaves
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
+from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Check, Style
 from .registry import ModelFile, load, load_by_id
 from .search import rate
 from .search.cuts import shortest
@@ -56,6 +57,7 @@ def encode(
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
     keep_metadata: bool = False,
+    check: Check = "crc16",
 ) -> ByteString:
     """A picture as a prow file.
 
@@ -75,6 +77,8 @@ def encode(
         device: "auto", "cpu", "cuda" or any torch device.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
+        check: "crc32" for archives: a CRC-32 of each 1,024 bytes of the file as well, in extras likewise (4 bytes for
+            each, and 12). A file with damage in its middle can then be decoded up to there. Not in the bare profile.
 
     Raises:
         InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
@@ -83,14 +87,19 @@ def encode(
     target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
     request.check()
-    if keep_metadata and profile == "bare":
-        raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
+    if check not in CHECKS:
+        raise InputError(f"check {check!r} came, wanted one of {', '.join(map(repr, CHECKS))}")
+    for name, came in (("keep_metadata", keep_metadata), ("check 'crc32'", check == "crc32")):
+        if came and profile == "bare":
+            raise InputError(f"{name} came with the bare profile, which has no place for it; the file profile wanted")
     pixels = load_pixels(image)
     extras = read_metadata(image) if keep_metadata else {}
     if target is not None:
         data = _encode_to_target(pixels, request, target)
     else:
         data = _pack(_encode([pixels], request)[0], profile)
+    if check == "crc32":
+        extras = {**block_crcs(data), **extras}
     return container.add_extras(data, extras) if extras else data
 
 
@@ -176,13 +185,15 @@ def decode(
 ) -> Image.Image:
     """The picture in a prow file, or in any prefix of one that holds the header: mode L, LA, RGB or RGBA.
 
-    A prefix that ends before the first byte of alpha is opaque.
+    A prefix that ends before the first byte of alpha is opaque. The picture's `info` has the `state` of the file
+    ("whole", "cut" or "damaged") and the `bytes` that it was made from. A cut file also makes a `prow.CutWarning`,
+    which is ignored unless asked for.
 
     Args:
         data: the bytes of a file.
         style: "faithful", nearest to the original; "vivid", repainted to look sharper, with likely detail that need not
             be true (see `prow.coding.vivid`). Any file can be decoded either way.
-        strict: False decodes a damaged file all the same.
+        strict: False decodes a damaged file all the same; with check="crc32" only what is before the damage.
         device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backends.select`).
         max_pixels: width * height above this is refused.
         octaves: above 0 for a smaller picture in less time: each halves both sides, rounded up. It shows what the
@@ -192,8 +203,10 @@ def decode(
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
         does not have this style. InputError: an unusable argument.
     """
-    tokens = read_tokens(data, strict=strict, max_pixels=max_pixels)
-    return _detokenize(tokens, style, device, octaves)
+    tokens, facts = _open(data, strict=strict, max_pixels=max_pixels, warn=True)
+    image = _detokenize(tokens, style, device, octaves)
+    image.info.update(facts)
+    return image
 
 
 def decode_many(
@@ -212,18 +225,21 @@ def decode_many(
     Raises:
         As `decode`; a note on the error says which file it is, counted from 0.
     """
-    batch = []
+    batch, facts = [], []
     for index, data in enumerate(files):
         try:
-            batch.append(read_tokens(data, strict=strict, max_pixels=max_pixels))
+            tokens, said = _open(data, strict=strict, max_pixels=max_pixels, warn=True)
         except ProwError as error:
             error.add_note(f"file {index} of those that came")
             raise
+        batch.append(tokens)
+        facts.append(said)
     keys = [(tokens.model_id, *_codec(tokens.model_id, style, device).alike(tokens)) for tokens in batch]
     images: list[Image.Image | None] = [None] * len(batch)
     for indices in _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS):
         some = [batch[i] for i in indices]
         for i, image in zip(indices, _detokenize_alike(some, style, device), strict=True):
+            image.info.update(facts[i])
             images[i] = image
     return images  # type: ignore[return-value] - every place is filled
 
@@ -264,19 +280,37 @@ def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
     """The integers in a prow file, or in a prefix that holds its header; arguments and errors as in `decode`."""
+    return _open(data, strict=strict, max_pixels=max_pixels)[0]
+
+
+# -- inside ------------------------------------------------------------------------------------------------------
+
+
+def _open(data: ByteString, *, strict: bool, max_pixels: int, warn: bool = False) -> tuple[Tokens, dict[str, Any]]:
+    """As `read_tokens`, and what `info` of the decoded picture says.
+
+    Args:
+        warn: of a cut file, in the name of the caller's caller.
+    """
     header, payload, state = container.parse(data)
-    if state == "damaged" and strict:
-        raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
+    if state == "damaged":
+        sure = container.sure_bytes(data)
+        if strict:
+            where = "" if sure is None else f" behind its first {sure:,} bytes"
+            what = "it all the same" if sure is None else "these"
+            raise DamagedError(f"the CRC is wrong: the file is damaged{where} (strict=False decodes {what})")
+        payload = payload if sure is None else payload[: max(0, sure - header.header_bytes)]
+    present = header.header_bytes + len(payload)
+    if warn and header.file_bytes is not None and state == "cut":
+        warn_of_cut(present, header.file_bytes, stacklevel=3)
     model, pixels = load_by_id(header.model_id), header.width * header.height
     if pixels > max_pixels:
         raise LimitError(
             f"{header.width} x {header.height} px are {pixels:,} pixels, the limit is {max_pixels:,} "
             "(raise it with max_pixels=)"
         )
-    return read(payload, StreamSpec(header.width, header.height, model))
-
-
-# -- inside ------------------------------------------------------------------------------------------------------
+    tokens = read(payload, StreamSpec(header.width, header.height, model))
+    return tokens, {"state": state, "bytes": present}
 
 
 @dataclasses.dataclass(frozen=True)

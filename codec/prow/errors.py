@@ -10,14 +10,17 @@
         LimitError      more pixels than the limit
       ModelError        an unknown model, or a bad weights file
 
-Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There is one
-warning beside them, ProwWarning.
+Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There
+are warnings beside them: ProwWarning, and CutWarning, which nobody sees who does not ask for it.
 """
 
 from __future__ import annotations
 
+import warnings
+
 __all__ = [
     "BudgetError",
+    "CutWarning",
     "DamagedError",
     "FormatError",
     "HeaderError",
@@ -27,6 +30,7 @@ __all__ = [
     "ProwError",
     "ProwWarning",
     "VersionError",
+    "warn_of_cut",
 ]
 
 
@@ -36,6 +40,19 @@ class ProwError(Exception):
 
 class ProwWarning(UserWarning):
     """Something of a picture that prow cannot use and does without, such as a broken colour profile."""
+
+
+class CutWarning(ProwWarning):
+    """A file was cut, and what is there was decoded. Ignored unless asked for: cutting files is what they are made for.
+    `warnings.simplefilter("error", prow.CutWarning)` makes it an error, which is raised before the file is decoded."""
+
+
+def warn_of_cut(present: int, declared: int, stacklevel: int) -> None:
+    """Make a CutWarning, which a filter has to ask for."""
+    if ("ignore", None, CutWarning, None, 0) not in warnings.filters:
+        warnings.simplefilter("ignore", CutWarning, append=True)  # behind all filters of the user
+    message = f"the file is cut: {present:,} of {declared:,} bytes came; what is there is decoded"
+    warnings.warn(CutWarning(message), stacklevel=stacklevel + 1)
 
 
 class InputError(ProwError):

@@ -13,7 +13,7 @@ import click
 import prow
 from prow.errors import FormatError
 from prow.format import container
-from prow.options import DEFAULT_EFFORT
+from prow.options import CHECKS, DEFAULT_EFFORT
 
 from .. import batch
 from ..input import name_of, picture
@@ -70,6 +70,9 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
+@click.option(
+    "--check", type=click.Choice(CHECKS), default=CHECKS[0], help="crc32: for archives, of each KiB, in such bytes too."
+)
 @batch.options
 @force_option
 @quiet_option

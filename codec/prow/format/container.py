@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BudgetError, DamagedError, HeaderError, InputError, VersionError
+from .extras import chunk, good_bytes, read_chunks
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -37,7 +38,7 @@ __all__ = [
     "parse",
     "parse_extras",
     "payload_room",
-    "read_chunks",
+    "sure_bytes",
     "truncate",
 ]
 
@@ -61,8 +62,6 @@ _MAGIC_BIT, _LARGE_BIT = 0x80, 0x10  # in the third byte, around the version
 _CRC_BYTES = 2
 _TAIL_BYTES = 1 + _CRC_BYTES  # of the header: its own check, and the CRC
 _VARINT_MAX_BYTES = 3
-_CHUNK_HEAD_BYTES = 8  # tag and length of a chunk of the extras
-_MAX_CHUNK = (1 << 32) - 1
 _MAX_MODEL = {"file": 255, "bare": 127}
 _FOREIGN = {  # first bytes of files that people take for ours; only to word the error
     b"\x89PNG": "PNG",
@@ -163,8 +162,8 @@ def pack(
 def parse(data: bytes) -> tuple[Header, bytes, State]:
     """Split `data` into its header, the payload bytes that came, and the state of the whole.
 
-    State: "cut" if fewer payload bytes came than declared, "damaged" if all came and the CRC is wrong, else
-    "whole"; bare data is always "whole". Bytes after the payload (extras) are left out.
+    State: "cut" if fewer payload bytes came than declared, "damaged" if all came and the CRC is wrong, or one of those
+    of the blocks where extras have these, else "whole"; bare data is always "whole". Extras are left out.
 
     Raises HeaderError or VersionError for the first rule of SPEC.md section 3 that is broken, InputError if
     `data` is not bytes-like.
@@ -181,7 +180,18 @@ def parse(data: bytes) -> tuple[Header, bytes, State]:
     if len(payload) < header.payload_bytes:
         return header, payload, "cut"
     crc = crc16(data[: header.header_bytes - _CRC_BYTES] + payload)
-    return header, payload, "whole" if crc == header.crc else "damaged"
+    sound = crc == header.crc and good_bytes(data[:end], data[end:]) in (None, end)
+    return header, payload, "whole" if sound else "damaged"
+
+
+def sure_bytes(data: bytes) -> int | None:
+    """Of a damaged file, how many bytes from its first on are right by the CRCs of its blocks; None if it has none.
+
+    Raises what `parse` raises. SPEC.md section 1, `CRCB`.
+    """
+    data = _as_bytes(data)
+    end = parse(data)[0].file_bytes
+    return None if end is None else good_bytes(data[:end], data[end:])
 
 
 def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
@@ -195,7 +205,7 @@ def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
         raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
     if state == "cut":
         raise InputError("extras came for a cut file, whose payload they would be taken for; a whole one wanted")
-    return data + b"".join(_chunk(tag, content) for tag, content in extras.items())
+    return data + b"".join(chunk(tag, content) for tag, content in extras.items())
 
 
 def parse_extras(data: bytes) -> dict[str, bytes]:
@@ -209,34 +219,22 @@ def parse_extras(data: bytes) -> dict[str, bytes]:
     return {} if header.file_bytes is None else read_chunks(data[header.file_bytes :])
 
 
-def read_chunks(extras: bytes) -> dict[str, bytes]:
-    """`parse_extras` of what follows a payload."""
-    chunks: dict[str, bytes] = {}
-    at = 0
-    while at + _CHUNK_HEAD_BYTES <= len(extras):
-        tag, end = extras[at : at + 4], at + _CHUNK_HEAD_BYTES + int.from_bytes(extras[at + 4 : at + 8], "big")
-        if not _is_tag(tag) or end > len(extras):
-            break
-        chunks.setdefault(tag.decode("ascii"), extras[at + _CHUNK_HEAD_BYTES : end])
-        at = end
-    return chunks
-
-
 def truncate(data: bytes, n: int) -> bytes:
     """Cut `data` to at most `n` bytes, with a header that is right for what is left. Needs no model.
 
     A whole file of at most `n` bytes comes back as it is. Otherwise extras go first, then the tail of the
     payload. A cut file comes back whole: its header tells the length that it really has. Bare data is just cut.
 
-    Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong, and all that
-    `parse` raises. SPEC.md section 3.
+    Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong (unless the CRCs of its
+    blocks say that the first `n` bytes are right), and all that `parse` raises. SPEC.md section 3.
     """
     if isinstance(n, bool) or not isinstance(n, int):
         raise InputError(f"bytes must be an integer, not {type(n).__name__}")
     data = _as_bytes(data)
     header, payload, state = parse(data)
-    if state == "damaged":
-        raise DamagedError("damaged file: the CRC does not match, so it cannot be cut")
+    if state == "damaged" and n > (sure := sure_bytes(data) or 0):
+        hint = f" to more than {sure:,} bytes" if sure else ""
+        raise DamagedError(f"damaged file: the CRC does not match, so it cannot be cut{hint}")
     minimum = header_bytes(header.width, header.height, 1, header.profile) + 1
     if n < minimum:
         raise BudgetError(f"budget too small: {n} bytes came, at least {minimum} wanted for this picture")
@@ -298,20 +296,6 @@ def _parse_bare(data: bytes) -> tuple[Header, bytes, State]:
         crc=None,
     )
     return header, data[at:], "whole"
-
-
-def _chunk(tag: str, content: bytes) -> bytes:
-    """One chunk of the extras. Raises InputError."""
-    name = tag.encode("utf-8")
-    if not _is_tag(name):
-        raise InputError(f"an extra with the tag {tag!r} came, 4 printable ASCII characters wanted")
-    if len(content) > _MAX_CHUNK:
-        raise InputError(f"an extra of {len(content):,} bytes came ({tag}), at most {_MAX_CHUNK:,} wanted")
-    return name + len(content).to_bytes(4, "big") + content
-
-
-def _is_tag(tag: bytes) -> bool:
-    return len(tag) == 4 and all(0x20 <= byte <= 0x7E for byte in tag)
 
 
 def _read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:
