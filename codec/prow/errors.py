@@ -7,7 +7,7 @@
         HeaderError     truncated or damaged header, wrong magic, impossible field
         VersionError    a format version this reader does not know
         DamagedError    full length, but the CRC is wrong
-        LimitError      more pixels than the limit
+        LimitError      more pixels, work or memory than the limit (an InputError too)
       ModelError        an unknown model, or a bad weights file
 
 Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There
@@ -79,8 +79,9 @@ class DamagedError(FormatError):
     """The file has its full length, but its CRC does not match its bytes."""
 
 
-class LimitError(FormatError):
-    """The picture has more pixels than the limit; the message names the limit and how to raise it."""
+class LimitError(FormatError, InputError):
+    """A file or a picture asks for more pixels, work or memory than the limit; the message names both and how to raise
+    it."""
 
 
 class ModelError(ProwError):

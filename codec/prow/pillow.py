@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from .api import detokenize, encode, read_tokens
 from .entropy.model import StreamSpec
-from .entropy.reader import read_planes
+from .entropy.reader import read_start
 from .errors import DamagedError, FormatError, ModelError, ProwError
 from .format import container
 from .format.extras import read_chunks
@@ -150,7 +150,7 @@ def _mode_of(head: bytes) -> str:
         spec = StreamSpec(header.width, header.height, load_by_id(header.model_id))
     except ModelError:
         return "RGB"
-    grey, alpha = read_planes(payload, spec)
+    _, grey, alpha = read_start(payload, spec)
     return ("L" if grey else "RGB") + "A" * alpha
 
 

@@ -17,7 +17,7 @@ def test_text(whole: bytes) -> None:
 
 def test_json(whole: bytes) -> None:
     Path("cut.prow").write_bytes(whole[:100])
-    facts = json.loads(run("info cut.prow --json").stdout)
+    facts = json.loads(run("info cut.prow --tokens --json").stdout)
     assert (facts["state"], facts["declared_bytes"], facts["present_bytes"]) == ("cut", len(whole), 100)
     assert (facts["width"], facts["height"]) == SIZE
     assert all({"kind", "width", "height", "tiles", "step", "tokens"} == set(one) for one in facts["tokens_per_pass"])

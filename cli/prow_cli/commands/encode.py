@@ -31,7 +31,7 @@ from ..output import (
     warnings_into,
     write,
 )
-from ..sizes import FITS, Size
+from ..sizes import FITS, Size, max_pixels_option
 
 SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
@@ -69,6 +69,7 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@max_pixels_option
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
 @click.option(
     "--check", type=click.Choice(CHECKS), default=CHECKS[0], help="crc32: for archives, of each KiB, in such bytes too."

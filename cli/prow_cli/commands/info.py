@@ -16,11 +16,12 @@ from ..input import name_of, naming, read
 @click.argument("source", metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--verify", is_flag=True, help="Fail (exit code 1) unless the file is whole and its checks are right.")
+@click.option("--tokens", is_flag=True, help="Count the tokens of each pass, for which they are all read.")
 @click.option("--bare", is_flag=True, help="Take FILE for bare data even if its model is not installed.")
-def info(source: str, as_json: bool, verify: bool, bare: bool) -> None:
+def info(source: str, as_json: bool, verify: bool, tokens: bool, bare: bool) -> None:
     """Say what the prow file FILE holds, without decoding it."""
     with naming(source):
-        facts = prow.inspect(read(source), bare=bare)
+        facts = prow.inspect(read(source), tokens=tokens, bare=bare)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(facts)))
     else:

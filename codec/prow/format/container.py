@@ -23,7 +23,6 @@ from ..errors import BudgetError, DamagedError, HeaderError, InputError, Version
 from .extras import chunk, good_bytes, read_chunks
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
     "MAGIC",
     "MAX_SIDE",
     "MIN_BARE_BYTES",
@@ -50,7 +49,6 @@ VERSION = 1
 MAX_SIDE = 65_535  # px
 MIN_BYTES = 32  # smallest budget of an encoder, file profile
 MIN_BARE_BYTES = 16  # the same, bare profile
-DEFAULT_MAX_PIXELS = 2**28  # width * height that a decoder accepts unless told otherwise
 
 SMALL_HEADER_BYTES = 12
 LARGE_HEADER_BYTES = 15
