@@ -8,6 +8,7 @@
     datasets.loss        are pictures lost when processes of a Ray cluster are killed
     datasets.speed       pictures a second and memory of a dataset
     datasets.study       what a classifier learns from few bytes a picture
+    reliability.damage   is damage to files seen
     report               results of `rd` and pictures as one page
     fingerprint          did a change of the code change any file?
 

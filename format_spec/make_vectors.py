@@ -230,7 +230,7 @@ With model `{config.name}` whose file has the SHA-256 `{hashlib.sha256(model.con
 file is a picture of 1 x 1 px with a payload of {len(payload)} bytes:
 
 ```
-{data[:2].hex()} {data[2:4].hex()} {data[4:10].hex()} {data[10:12].hex()} {payload.hex()}
+{data[:2].hex()} {data[2:9].hex()} {data[9:10].hex()} {data[10:12].hex()} {payload.hex()}
 ```
 
 Each row is one symbol, with the state before it. `range` and `offset` are in hexadecimal; of the two offsets and the

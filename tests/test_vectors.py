@@ -113,7 +113,7 @@ def test_the_independent_reader_reads_the_golden_tokens(vector: dict) -> None:
 @golden
 def test_inspect_counts_the_golden_tokens(vector: dict) -> None:
     model_of(vector["model"])
-    info = prow.inspect(content(vector))
+    info = prow.inspect(content(vector), tokens=True)
     assert info.tokens_per_pass is not None
     colour = vector["counts"][: len(info.tokens_per_pass)]
     assert [part.tokens for part in info.tokens_per_pass] == [sum(counts) for counts in colour]

@@ -10,3 +10,5 @@ DEFAULT_QUALITY = 50  # 0 to 100
 DEFAULT_PLACEHOLDER_BYTES = 48
 Style = Literal["faithful", "vivid"]  # of decoding
 STYLES = get_args(Style)
+Check = Literal["crc16", "crc32"]  # of a file
+CHECKS = get_args(Check)

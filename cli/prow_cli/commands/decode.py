@@ -28,6 +28,7 @@ from ..output import (
     verbose_option,
     write,
 )
+from ..sizes import max_pixels_option
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,6 +52,7 @@ OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
 @click.option("--format", "suffix", metavar="NAME", help="png, jpg, webp, ...; without it the suffix of OUT, or png.")
 @click.option("--allow-damaged", is_flag=True, help="Decode a file whose checksum is wrong all the same.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@max_pixels_option
 @batch.options
 @force_option
 @quiet_option

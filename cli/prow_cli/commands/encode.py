@@ -13,7 +13,7 @@ import click
 import prow
 from prow.errors import FormatError
 from prow.format import container
-from prow.options import DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT
+from prow.options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT
 
 from .. import batch
 from ..input import name_of, picture
@@ -31,7 +31,7 @@ from ..output import (
     warnings_into,
     write,
 )
-from ..sizes import FITS, Size
+from ..sizes import FITS, Size, max_pixels_option
 
 SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
@@ -84,6 +84,7 @@ class Box(click.ParamType):
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@max_pixels_option
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
 @click.option(
     "--focus",
@@ -98,6 +99,9 @@ class Box(click.ParamType):
     default=DEFAULT_FOCUS_WEIGHT,
     show_default=True,
     help="How many times dearer a bit is elsewhere.",
+)
+@click.option(
+    "--check", type=click.Choice(CHECKS), default=CHECKS[0], help="crc32: for archives, of each KiB, in such bytes too."
 )
 @batch.options
 @force_option

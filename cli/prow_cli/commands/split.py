@@ -15,7 +15,7 @@ from ..sizes import Size
 
 @click.command()
 @source_argument
-@click.option("--packet", type=Size(), metavar="N", required=True, help="Bytes of a packet at most, 24 or more.")
+@click.option("--packet", type=Size(), metavar="N", required=True, help="Bytes of a packet at most, 25 or more.")
 @click.option("--parity", type=int, default=0, metavar="N", help="One more packet for each N (2 to 15), 0: none.")
 @click.option("--out", "-o", required=True, metavar="DIR", help="Folder of the packets; - writes lines of hexadecimal.")
 @force_option

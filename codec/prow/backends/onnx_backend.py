@@ -23,7 +23,7 @@ from ..errors import ModelError
 from ..format.config import MIDDLE, START, Config, step_size
 from ..format.geometry import Level, Pass, passes, strips
 from ..format.tokens import PassTokens
-from ..registry import ModelFile
+from ..registry import ModelFile, read_checked
 from . import numpy_ops as ops
 from .base import STRIP, row_batches
 
@@ -55,8 +55,13 @@ def folder_name(config: Config) -> str:
     return f"{config.name}-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]}"
 
 
+def graph_folder() -> Path:
+    """Where the graphs of all models are."""
+    return Path(__file__).parents[1] / "graphs"
+
+
 def graph_file(config: Config, name: str) -> Path:
-    return Path(__file__).parents[1] / "graphs" / (VIVID if name == VIVID else folder_name(config)) / f"{name}.onnx"
+    return graph_folder() / (VIVID if name == VIVID else folder_name(config)) / f"{name}.onnx"
 
 
 class OnnxBackend:
@@ -249,8 +254,10 @@ class OnnxBackend:
         try:
             values = [ort.OrtValue.ortvalue_from_numpy(w) for w in weights.values()]
             options.add_external_initializers(list(weights), values)
-            graph = graph_file(self.model.config, name).read_bytes()
+            graph = read_checked(graph_file(self.model.config, name))
             return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except ModelError:
+            raise
         except Exception as error:  # the errors of ONNX Runtime have no base of their own
             model = self.model.config.name
             raise ModelError(f"the weights of {model} do not fit its graph {name}: {error}") from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
@@ -198,11 +199,11 @@ def load_weights(network: nn.Module, content: bytes, name: str, prefix: str = "n
     Raises:
         ModelError: the file's weights do not fit the network.
     """
-    tensors = load_tensors(content)
-    weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
     try:
+        tensors = load_tensors(content)
+        weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise ModelError(f"the weights of {name} do not fit its config: {error}") from None
 
 

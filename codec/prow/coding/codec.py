@@ -12,6 +12,7 @@ from ..entropy.model import Model, StreamSpec
 from ..entropy.writer import Classes, Writer
 from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
+from .enlarge import enlarged
 from .focus import Focus
 from .reconstruction import Reconstruction, filter_octaves
 
@@ -174,9 +175,12 @@ class Codec:
 
     def decode_alpha(self, tokens: Tokens, octaves: int = 0) -> Pictures | None:
         """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
-        if not tokens.shown_alpha:
-            return None
-        return self.decode(dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None), octaves)
+        return self.decode(self._alpha(tokens), octaves) if tokens.shown_alpha else None
+
+    @staticmethod
+    def _alpha(tokens: Tokens) -> Tokens:
+        """The alpha plane as a grey picture."""
+        return dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None)
 
     def decode_many(self, batch: Sequence[Tokens], octaves: int = 0) -> list[Pictures]:
         """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W].
@@ -185,6 +189,26 @@ class Codec:
             octaves: how far below full resolution to stop, at most `geometry.most_octaves`: what the passes up to that
                 level say, filtered, [C, H, W] of the level. Tokens of later passes are left out.
         """
+        return self._until(batch, octaves)
+
+    def images(self, batch: Sequence[Tokens], octaves: int = 0) -> list[np.ndarray]:
+        """As `decode_many`, as uint8 [H, W, C]. Levels that are only made larger take the memory of a strip."""
+        filters = self.alike(batch[0])[2]
+        stop = max(octaves, filters[0] - 1)
+        levels = [pass_.level for pass_ in self._plan(batch[0]) if octaves <= pass_.octaves < stop]
+        return [enlarged(self.backend, picture, levels) for picture in self._until(batch, stop)]
+
+    def alpha_image(self, tokens: Tokens, octaves: int = 0) -> np.ndarray | None:
+        """As `decode_alpha`, as uint8 [H, W, C]."""
+        return self.images([self._alpha(tokens)], octaves)[0] if tokens.shown_alpha else None
+
+    def _plan(self, tokens: Tokens) -> tuple[Pass, ...]:
+        """The first pass of each level."""
+        spec = StreamSpec(tokens.width, tokens.height, self.model)
+        return spec.passes[: spec.passes[0].octaves + 1]
+
+    def _until(self, batch: Sequence[Tokens], octaves: int) -> list[Pictures]:
+        """`decode_many`."""
         (key, *others) = {self.alike(tokens) for tokens in batch}
         if others:
             raise ValueError(f"pictures of {key} and {others[0]} came, wanted one width, height and filter_octaves")

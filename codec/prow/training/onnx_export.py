@@ -23,6 +23,7 @@ from ..networks.loop_filter import LoopFilter
 from ..networks.quantise import Costs, choose_tokens, prefix_mask
 from ..networks.tokenizer import Tokenizer
 from ..networks.vivid import Vivid
+from . import sums
 
 # Inputs of the graphs.
 PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last", "kappa")
@@ -221,6 +222,8 @@ def main() -> None:
     for folder in out.iterdir():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+    if out == GRAPHS:
+        sums.write()
 
 
 if __name__ == "__main__":
