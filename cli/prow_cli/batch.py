@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prow.errors import ProwError
+from prow.options import thread_count
 
 from .output import STDOUT, check_free, remark, tell_json, write
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 Work = Callable[[str, str], tuple[bytes, list[str]]]  # (source, out) -> bytes of out, and remarks
 Check = Callable[[Path], str]  # (what stands at out already) -> why it is not what was wanted, "" if it is
 Say = Callable[[str], None]
+# What multiprocessing's tracker says when it tidies up behind a process that was killed.
+_LEAKS = "ignore:resource_tracker:UserWarning"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +287,7 @@ def _pooled(
     while running or (waiting and not broken):
         while waiting and not broken and len(running) < jobs:
             try:
-                with _interrupts_later():
+                with _without_interrupts():
                     running[pool.submit(_attempt, work, waiting[0])] = waiting[0]
                 waiting.popleft()
             except BrokenProcessPool:
@@ -303,7 +306,7 @@ def _alone(pool: Executor, work: Work, task: Task) -> Outcome:
     from concurrent.futures.process import BrokenProcessPool
 
     try:
-        with _interrupts_later():
+        with _without_interrupts():
             future = pool.submit(_attempt, work, task)
         return future.result()
     except BrokenProcessPool:
@@ -316,8 +319,8 @@ def _pool(jobs: int) -> Iterator[Executor]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(given) if given.isdecimal() and int(given) else os.cpu_count() or 1
+    threads = thread_count() or os.cpu_count() or 1
+    os.environ.setdefault("PYTHONWARNINGS", _LEAKS)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(max(1, threads // jobs),))
     try:
@@ -348,8 +351,8 @@ def _start(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment: processes that start in it never see one, and so print no traceback."""
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from this thread for a moment: processes that start in it never see one, and print no traceback."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

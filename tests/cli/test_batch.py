@@ -39,7 +39,7 @@ def pictures() -> None:
 
 
 def command(line: str) -> list[str]:
-    return [sys.executable, "-c", "from prow_cli.main import main\nif __name__ == '__main__': main()", *line.split()]
+    return [sys.executable, "-c", "from prow_cli.start import main\nif __name__ == '__main__': main()", *line.split()]
 
 
 def environment(**more: str) -> dict[str, str]:
