@@ -165,7 +165,7 @@ def verdict(place: Workplace, operation: str, folder: Path, code: int, stderr: s
     if alive:
         return "process", "one is left"
     if "Traceback" in stderr or "Error" in stderr:
-        ours = str(place.root / "prow") in stderr or "multiprocessing" in stderr  # a frame of the launcher or a worker
+        ours = f"prow_cli{os.sep}" in stderr or "multiprocessing" in stderr  # a frame of ours, or of a worker
         return ("traceback", stderr) if ours else ("before prow", stderr)
     results = {0: "done", 130: "interrupted", -signal.SIGKILL: "killed", -signal.SIGINT: "killed"}
     result = results.get(code, "other exit")
