@@ -148,8 +148,10 @@ def _safetensors(content: bytes) -> tuple[dict, memoryview]:
 
 
 def _tensor(entry: dict, body: memoryview, dtypes: dict[str, np.dtype]) -> np.ndarray:
+    """In the byte order of this machine; without a copy where that is the one of the file."""
     start, end = entry["data_offsets"]
-    return np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(entry["shape"])
+    array = np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(entry["shape"])
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _weights(content: bytes, prefix: str) -> dict[str, np.ndarray]:
