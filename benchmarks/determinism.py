@@ -3,9 +3,11 @@
     python -m benchmarks.determinism --python python3.12 --python python3.13 --out determinism.json
 
 Makes an environment for each interpreter with the newest packages that pyproject.toml allows, and one with the lowest
-for the interpreter that runs this, which itself is measured as it is, with torch too if it has it. In each, with 1 and
-2 threads, drawn pictures are encoded; then all files that came of it, and the golden vectors, are read and decoded in
-all. Tokens MUST be the same, pixels may differ by 1. Encoders choose in floating point: files may differ between
+for the interpreter that runs this, which itself is measured as it is, with 1 and 2 threads, and with torch if it is
+there. In each, drawn pictures are encoded; then all files that came of it, and the golden vectors, are read and decoded
+in all. With --environment, environments that exist already are taken instead.
+
+Tokens MUST be the same, pixels may differ by 1. Encoders choose in floating point: files may differ between
 environments, and are all the same good; how many do is counted.
 """
 
@@ -33,8 +35,16 @@ from benchmarks.common.tables import plain
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = ROOT / "format_spec" / "vectors"
-SIZES = ((96, 64, 3), (161, 120, 3), (240, 176, 3), (130, 70, 1), (75, 100, 2), (90, 90, 4))  # width, height, channels
-BYTES = (100, 500, 2000)
+FILES = (  # width, height, channels, bytes
+    (96, 64, 3, 100),
+    (96, 64, 3, 600),
+    (161, 120, 3, 300),
+    (161, 120, 3, 2000),
+    (240, 176, 3, 1200),
+    (130, 70, 1, 400),
+    (75, 100, 2, 300),
+    (90, 90, 4, 500),
+)
 PACKAGES = ("numpy", "constriction", "onnxruntime", "pillow", "torch")
 
 
@@ -50,10 +60,12 @@ class Place:
         """What `python -m benchmarks.determinism` prints there with these arguments."""
         path = os.pathsep.join(str(ROOT / part) for part in ("", "codec", "kernels", "cli"))
         more = {"PYTHONPATH": path, "PROW_BACKEND": self.backend, "OMP_NUM_THREADS": str(self.threads)}
+        more["OMP_WAIT_POLICY"] = "passive"  # on a busy machine threads that spin wait for each other for minutes
         command = [self.python, "-m", "benchmarks.determinism", *arguments]
         done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"determinism: {self} fails: {done.stderr}")
+        print(f"{arguments[0]} {self}", file=sys.stderr, flush=True)
         return json.loads(done.stdout)
 
 
@@ -70,16 +82,15 @@ def draw(width: int, height: int, channels: int) -> np.ndarray:
 
 
 def encode_all(folder: Path) -> dict[str, str]:
-    """Write a file of each picture and size: SHA-256 by name."""
+    """Write all FILES: SHA-256 by name."""
     import prow
 
     prints = {}
-    for width, height, channels in SIZES:
-        for size in BYTES:
-            data = prow.encode(draw(width, height, channels), bytes=size)
-            name = f"{width}x{height}x{channels}_{size}"
-            prints[name] = hashlib.sha256(data).hexdigest()
-            (folder / f"{prints[name]}.prow").write_bytes(data)
+    for width, height, channels, size in FILES:
+        data = prow.encode(draw(width, height, channels), bytes=size)
+        name = f"{width}x{height}x{channels}_{size}"
+        prints[name] = hashlib.sha256(data).hexdigest()
+        (folder / f"{prints[name]}.prow").write_bytes(data)
     return prints
 
 
@@ -143,16 +154,17 @@ def make_environment(folder: Path, python: str, packages: list[str]) -> str:
     return inside
 
 
-def places(folder: Path, pythons: list[str]) -> Iterator[Place]:
-    """This interpreter, and those of new environments below a folder."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    backends = {sys.executable: ["onnx", "torch"] if "torch" in versions() else ["onnx"]}
-    backends[make_environment(folder / "lowest", sys.executable, lowest(project["dependencies"]))] = ["onnx"]
+def places(folder: Path, pythons: list[str], environments: list[str] | None) -> Iterator[Place]:
+    """This interpreter with 1 and 2 threads, and those of new environments below a folder."""
+    for backend in ("onnx", "torch") if "torch" in versions() else ("onnx",):
+        yield from (Place(sys.executable, backend, threads) for threads in (1, 2))
+    if environments is not None:
+        yield from (Place(python, "onnx", 1) for python in environments)
+        return
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    yield Place(make_environment(folder / "lowest", sys.executable, lowest(wanted)), "onnx", 1)
     for number, python in enumerate(pythons):
-        backends[make_environment(folder / str(number), python, project["dependencies"])] = ["onnx"]
-    for python, names in backends.items():
-        for backend in names:
-            yield from (Place(python, backend, threads) for threads in (1, 2))
+        yield Place(make_environment(folder / str(number), python, wanted), "onnx", 1)
 
 
 def compare(folder: Path, where: list[Place]) -> list[dict[str, Any]]:
@@ -212,6 +224,9 @@ def main(argv: list[str] | None = None) -> int:
     """1 if anything differs that must not."""
     parser = parser_of("determinism", __doc__)
     parser.add_argument("--python", action="append", default=[], metavar="EXE", help="another interpreter")
+    parser.add_argument(
+        "--environment", action="append", metavar="EXE", help="the interpreter of one that is there; makes no others"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write all as JSON")
     parser.add_argument("--encode", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--decode", type=Path, nargs=2, help=argparse.SUPPRESS)
@@ -226,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.out:
         check_place(args.out, "determinism")
     with tempfile.TemporaryDirectory(prefix="prow-determinism-") as folder:
-        rows = compare(Path(folder), list(places(Path(folder), args.python)))
+        rows = compare(Path(folder), list(places(Path(folder), args.python, args.environment)))
     if args.out:
         write(args.out, json.dumps(rows, indent=1) + "\n")
     head = ["python", *PACKAGES, *(name for name in rows[0] if name not in ("python", *PACKAGES))]

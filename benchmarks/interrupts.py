@@ -196,6 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     """1 if there was a fault."""
     parser = parser_of("interrupts", __doc__)
     parser.add_argument("--trials", type=int, default=200, metavar="N", help="of each signal; default: %(default)s")
+    parser.add_argument("--operation", action="append", choices=OPERATIONS, help="default: all of them")
     parser.add_argument("--seed", type=int, default=0, help="of the times; default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the counts as JSON")
     args = parser.parse_args(argv)
@@ -204,7 +205,8 @@ def main(argv: list[str] | None = None) -> int:
         check_place(args.out, "interrupts")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, processes would ignore it too
     with tempfile.TemporaryDirectory(prefix="prow-interrupts-") as root:
-        rows = run(prepare(Path(root), OPERATIONS), list(OPERATIONS), args.trials, args.seed)
+        operations = args.operation or list(OPERATIONS)
+        rows = run(prepare(Path(root), operations), operations, args.trials, args.seed)
     if args.out:
         write(args.out, json.dumps(rows, indent=1) + "\n")
     head = ["signal", "operation", *RESULTS]

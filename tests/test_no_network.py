@@ -73,6 +73,7 @@ join packets -o j.prow
 placeholder a.png
 progress a.prow -o p.webp
 compare a.png -o c.html --budgets 200
+encode --bytes 300 -- --$(id).png n.prow
 models --verbose
 encode a.png a.prow --bytes 300
 info a.png'''
@@ -83,14 +84,14 @@ for line in lines.splitlines():
         main()
     except SystemExit as done:
         codes.append(done.code or 0)
-assert codes == [0] * 12 + [1, 1], codes
+assert codes == [0] * 13 + [1, 1], codes
 """
 
 
 def watched(code: str, folder: Path, **more: str) -> list[str]:
     """What a script did that it should not."""
     (folder / "in" / "deep").mkdir(parents=True)
-    for name in ("a.png", "in/b.png", "in/deep/c.png"):
+    for name in ("a.png", "--$(id).png", "in/b.png", "in/deep/c.png"):
         Image.linear_gradient("L").convert("RGB").resize((48, 32)).save(folder / name)
     end = "\nprint('SEEN', *seen, sep='\\n')\n"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1", **more}

@@ -50,7 +50,8 @@ def main() -> None:
         (corpus / f"seed-{number}").write_bytes(data)
     found = FINDINGS / args.target
     found.mkdir(parents=True, exist_ok=True)
-    options = {"max_len": 700, "timeout": 60, "rss_limit_mb": 4096, "artifact_prefix": f"{found}/", "seed": args.seed}
+    limits = {"max_len": 700, "timeout": 300, "report_slow_units": 300, "rss_limit_mb": 4096}  # seconds of the clock
+    options = {**limits, "artifact_prefix": f"{found}/", "seed": args.seed}
     atheris.Setup([sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(corpus)], one)
     atheris.Fuzz()
 
