@@ -10,6 +10,8 @@
     datasets.study       what a classifier learns from few bytes a picture
     report               results of `rd` and pictures as one page
     fingerprint          did a change of the code change any file?
+    reliability.interrupts   what is left of commands that are interrupted and killed
+    reliability.determinism  the same tokens from other Pythons, packages, backends and threads
 
 These are what people start. They use, and each of the three uses only those before it:
 

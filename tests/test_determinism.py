@@ -1,4 +1,4 @@
-"""The same tokens from other backends and threads; benchmarks.determinism does other Pythons and packages."""
+"""The same tokens from other backends and threads; the benchmark does other Pythons and packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import determinism
+from benchmarks.reliability import determinism
 
 
 def test_tokens_are_the_same_from_other_backends_and_threads(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""benchmarks.interrupts, with few trials: nothing partial, no litter, no traceback; and that it sees such things."""
+"""Interrupts and kills, with few trials: nothing partial, no litter, no traceback; and that such things are seen."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import interrupts
+from benchmarks.reliability import interrupts
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /dev/shm, and at groups of processes")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at groups of processes")
 
 
 def test_nothing_is_left_by_interrupts_and_kills(tmp_path: Path) -> None:

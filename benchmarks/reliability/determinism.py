@@ -1,6 +1,6 @@
 """The same tokens everywhere: files are written and read by several Pythons, packages, backends and threads.
 
-    python -m benchmarks.determinism --python python3.12 --python python3.13 --out determinism.json
+    python -m benchmarks.reliability.determinism --python python3.12 --python python3.13 --out determinism.json
 
 Makes an environment for each interpreter with the newest packages that pyproject.toml allows, and one with the lowest
 for the interpreter that runs this, which itself is measured as it is, with 1 and 2 threads, and with torch if it is
@@ -33,7 +33,7 @@ from benchmarks.common.options import parser_of
 from benchmarks.common.output import check_place, write
 from benchmarks.common.tables import plain
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "format_spec" / "vectors"
 FILES = (  # width, height, channels, bytes
     (96, 64, 3, 100),
@@ -57,11 +57,11 @@ class Place:
     threads: int
 
     def run(self, *arguments: str) -> dict[str, Any]:
-        """What `python -m benchmarks.determinism` prints there with these arguments."""
+        """What `python -m benchmarks.reliability.determinism` prints there with these arguments."""
         path = os.pathsep.join(str(ROOT / part) for part in ("", "codec", "kernels", "cli"))
         more = {"PYTHONPATH": path, "PROW_BACKEND": self.backend, "OMP_NUM_THREADS": str(self.threads)}
         more["OMP_WAIT_POLICY"] = "passive"  # on a busy machine threads that spin wait for each other for minutes
-        command = [self.python, "-m", "benchmarks.determinism", *arguments]
+        command = [self.python, "-m", "benchmarks.reliability.determinism", *arguments]
         done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"determinism: {self} fails: {done.stderr}")
@@ -222,7 +222,7 @@ def faults(rows: list[dict[str, Any]], vectors: int) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """1 if anything differs that must not."""
-    parser = parser_of("determinism", __doc__)
+    parser = parser_of("reliability.determinism", __doc__)
     parser.add_argument("--python", action="append", default=[], metavar="EXE", help="another interpreter")
     parser.add_argument(
         "--environment", action="append", metavar="EXE", help="the interpreter of one that is there; makes no others"

@@ -1,9 +1,9 @@
 """The command line, interrupted and killed at random times: what is left, and what is said.
 
-    python -m benchmarks.interrupts --trials 200 --out interrupts.json
+    python -m benchmarks.reliability.interrupts --trials 200 --out interrupts.json
 
 Each trial starts `prow` in a folder of its own, sends SIGINT to all of its processes, as a terminal does, or SIGKILL to
-the first one, and looks at exit code, stderr, files, processes and semaphores once all have ended. Times are uniform
+the first one, and looks at exit code, stderr, files and processes once all have ended. Times are uniform
 from the start to a little after the end of an undisturbed run. For Linux.
 """
 
@@ -124,7 +124,7 @@ def copy(place: Workplace) -> Path:
 
 def trial(place: Workplace, operation: str, name: str, seconds: float) -> tuple[str, str]:
     """Send the signal `name` so many seconds after the start: one of RESULTS, and what was seen if it is a fault."""
-    folder, semaphores = copy(place), set(os.listdir("/dev/shm"))
+    folder = copy(place)
     process = start(folder, operation)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
@@ -134,10 +134,7 @@ def trial(place: Workplace, operation: str, name: str, seconds: float) -> tuple[
         else:
             process.kill()
     _, stderr = process.communicate(timeout=WAIT)  # until no process has stderr open
-    alive = not wait_for_all(process.pid)
-    found = verdict(place, operation, folder, process.returncode, stderr, alive)
-    left = {one for one in set(os.listdir("/dev/shm")) - semaphores if one.startswith("sem.mp-")}
-    return ("litter", f"semaphores {sorted(left)}") if left and found[0] in RESULTS[:4] else found
+    return verdict(place, operation, folder, process.returncode, stderr, alive=not wait_for_all(process.pid))
 
 
 def wait_for_all(group: int) -> bool:
@@ -194,7 +191,7 @@ def run(place: Workplace, operations: list[str], trials: int, seed: int) -> list
 
 def main(argv: list[str] | None = None) -> int:
     """1 if there was a fault."""
-    parser = parser_of("interrupts", __doc__)
+    parser = parser_of("reliability.interrupts", __doc__)
     parser.add_argument("--trials", type=int, default=200, metavar="N", help="of each signal; default: %(default)s")
     parser.add_argument("--operation", action="append", choices=OPERATIONS, help="default: all of them")
     parser.add_argument("--seed", type=int, default=0, help="of the times; default: %(default)s")
