@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 from . import metrics
 from .backends import select
 from .coding.codec import Codec
+from .coding.focus import Focus
 from .coding.planes import merge
 from .coding.vivid import repaint
 from .entropy.check import check_size, check_tokens
@@ -23,11 +25,11 @@ from .format.container import DEFAULT_MAX_PIXELS, Profile
 from .format.geometry import most_octaves
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
+from .options import DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
 from .registry import ModelFile, load, load_by_id
 from .search import rate
 from .search.cuts import shortest
-from .search.effort import EFFORTS
+from .search.effort import EFFORTS, UNSEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -41,6 +43,7 @@ _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one pictu
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
+Box = tuple[int, int, int, int]  # x, y, width, height in px
 
 
 def encode(
@@ -56,6 +59,8 @@ def encode(
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
     keep_metadata: bool = False,
+    focus: Sequence[Box] = (),
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT,
 ) -> ByteString:
     """A picture as a prow file.
 
@@ -75,13 +80,16 @@ def encode(
         device: "auto", "cpu", "cuda" or any torch device.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
+        focus: boxes (x, y, width, height) in px of the picture, such as faces, which get a larger share of the file.
+            effort is without effect then, for it looks for what is best for the whole picture.
+        focus_weight: how many times dearer a bit is elsewhere (`prow.coding.focus`); 1 or more.
 
     Raises:
         InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
         BudgetError: a size below the minimum. ModelError: no such model.
     """
     target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, tuple(focus), focus_weight)
     request.check()
     if keep_metadata and profile == "bare":
         raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
@@ -349,6 +357,8 @@ class _Request:
     profile: Profile
     effort: int
     device: str
+    focus: Sequence[Box] = ()
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT
 
     def check(self) -> ModelFile:
         """The model that is asked for. Raises InputError and ModelError."""
@@ -379,6 +389,22 @@ class _Request:
             raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
         return container.payload_room(int(size), width, height, self.profile)
 
+    def parts(self, width: int, height: int) -> Focus | None:
+        """The parts that matter more in a picture of this size, if any. Raises InputError."""
+        weight = self.focus_weight
+        if isinstance(weight, bool) or not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 1):
+            raise InputError(f"focus_weight {weight!r} came, wanted a number of at least 1")
+        if not self.focus:
+            return None
+        for box in self.focus:
+            try:
+                x, y, across, down = map(operator.index, box)
+            except (TypeError, ValueError):
+                raise InputError(f"focus {box!r} came, wanted whole numbers x, y, width, height") from None
+            if not (0 <= x < x + across <= width and 0 <= y < y + down <= height):
+                raise InputError(f"focus {box!r} came, wanted x, y, width, height inside of {width} x {height} px")
+        return Focus(np.array(self.focus, dtype=np.int64), float(weight))
+
     def level(self) -> float:
         """The quality."""
         quality = DEFAULT_QUALITY if self.quality is None else self.quality
@@ -390,12 +416,13 @@ class _Request:
 def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
-    room, quality, effort = request.room(width, height), request.level(), EFFORTS[int(request.effort)]
+    room, quality, focus = request.room(width, height), request.level(), request.parts(width, height)
+    effort = EFFORTS[int(request.effort)] if focus is None else UNSEARCHED
     codec = Codec(select.open_backend(model, request.device))
     if room is None:
-        return rate.at_quality(codec, pictures, quality)
+        return rate.at_quality(codec, pictures, quality, focus)
     improve = _improver(model, request, effort.rounds) if effort.rounds else None
-    return rate.at_bytes(codec, pictures, room, effort, improve)
+    return rate.at_bytes(codec, pictures, room, effort, improve, focus)
 
 
 def _improver(model: ModelFile, request: _Request, rounds: int) -> rate.Improve:
