@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: both set up .venv first, and only once.
 
 .SILENT:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint fuzz requirements clean
 .DELETE_ON_ERROR:
 
 # The first interpreter on the PATH that is new enough. Choose another with: make test PYTHON=python3.12
@@ -16,6 +16,8 @@ help:
 	echo "make demo    a photo in 1,000 bytes, beside JPEG and WebP: build/demo/comparison.png"
 	echo "make test    linters, types and all tests"
 	echo "make lint    linters and types only"
+	echo "make fuzz    half an hour of fuzzing; a finding is put where the tests find it"
+	echo "make requirements    write requirements.txt anew: what a release depends on, with hashes"
 	echo "make clean   remove .venv, caches and build/"
 
 demo: $(STAMP)
@@ -28,6 +30,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
+
+fuzz: $(STAMP)
+	for target in container:200 reader:200 inspect:400 stream:600 decode:400; do \
+		nice $(BIN)/python tests/fuzz $${target%:*} --seconds $${target#*:} || exit 1; done
+
+requirements: $(STAMP)
+	CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-config \
+		--no-emit-index-url --no-emit-find-links --no-emit-options --constraint constraints.txt \
+		--output-file requirements.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,8 @@
     reliability.damage   is damage to files seen
     report               results of `rd` and pictures as one page
     fingerprint          did a change of the code change any file?
+    reliability.interrupts   what is left of commands that are interrupted and killed
+    reliability.determinism  the same tokens from other Pythons, packages, backends and threads
 
 These are what people start. They use, and each of the three uses only those before it:
 

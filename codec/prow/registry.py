@@ -184,10 +184,12 @@ def _safetensors(content: bytes) -> tuple[dict, memoryview]:
 
 
 def _tensor(entry: dict, body: memoryview, dtypes: dict[str, np.dtype]) -> np.ndarray:
+    """In the byte order of this machine; without a copy where that is the one of the file."""
     (start, end), shape = entry["data_offsets"], entry["shape"]
     if not 0 <= start <= end <= len(body) or min(shape, default=1) < 0:
         raise ValueError(f"a tensor of shape {shape} at {start} to {end} came, the file has {len(body)} bytes of them")
-    return np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(shape)
+    array = np.frombuffer(body[start:end], dtype=dtypes[entry["dtype"]]).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _weights(content: bytes, prefix: str, model: str) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import click
 
 from prow.options import DEFAULT_EFFORT, STYLES
 
+from ..interrupts import raise_on_interrupt
 from ..output import json_option, tell_json
 from ..sizes import Size
 
@@ -112,6 +113,7 @@ def stats(folder: str, as_json: bool) -> None:
 
 def _run(name: str, src: str, dst: str, **options: Any) -> None:
     """Call the library, and say what came of it."""
+    raise_on_interrupt()  # Daft and Ray have processes to end
     import prow.dataset
 
     if options["column"] is None and name != "encode":

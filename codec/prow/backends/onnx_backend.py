@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from ..errors import ModelError
 from ..format.config import MIDDLE, START, Config, step_size
 from ..format.geometry import Level, Pass, passes, strips
 from ..format.tokens import PassTokens
+from ..options import thread_count
 from ..registry import ModelFile, read_checked
 from . import numpy_ops as ops
 from .base import STRIP, row_batches
@@ -248,9 +248,7 @@ class OnnxBackend:
         options.enable_cpu_mem_arena = False
         # Threads that wait sleep: on a busy machine spinning ones made decoding half as long again.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        if threads.isdigit():
-            options.intra_op_num_threads = int(threads)
+        options.intra_op_num_threads = thread_count() or 0  # 0: as it likes
         try:
             values = [ort.OrtValue.ortvalue_from_numpy(w) for w in weights.values()]
             options.add_external_initializers(list(weights), values)
