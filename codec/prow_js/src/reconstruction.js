@@ -8,6 +8,7 @@ import { addTiles, anchored, blank, coverage, cut, double, putRows, rows } from 
 const WORTH = 200; // px for each integer that is not 0: with more, a loop filter behind the last token is left out
 const TILES = 512; // that go through the network at once, about
 const STRIP = 2 ** 18; // px of a level that go through a loop filter at once, about
+const BREATH = 30; // ms after which a page gets its turn
 
 /** @typedef {import("./pixels.js").Picture} Picture */
 
@@ -25,7 +26,12 @@ export async function reconstruct(tokens, parts, networks, signal) {
   let picture = blank(tokens.plan[0], config.channels);
   /** @type {Picture | null} */
   let ahead = null;
+  let breathed = performance.now();
   for (const [index, pass] of tokens.plan.entries()) {
+    if (performance.now() - breathed > BREATH) {
+      await new Promise((resolve) => setTimeout(resolve));
+      breathed = performance.now();
+    }
     signal?.throwIfAborted();
     const prediction = pass.width === picture.width && pass.height === picture.height ? picture : double(picture, ahead, pass);
     ahead = null;
