@@ -1,8 +1,8 @@
 """A model as one file for browsers: `python -m prow.web -o prow-small.prowmodel`, the file that `prow-decode` loads.
 
 It is a gzipped safetensors file with the config, the tables and the SHA-256 of the model file, the graphs of the decoder
-(`graphs.*`, ONNX without weights), and the weights: matrices in 12 bits with a scale a row, the rest in float32. All of
-it follows from the model file, byte for byte; docs/web.md has what 12 bits cost.
+(`graphs.*`, ONNX without weights), and the weights: matrices in 13 bits with a scale a row, the rest in float32. All of
+it follows from the model file, byte for byte; docs/web.md has what 13 bits cost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from . import registry
 from .backends.onnx_backend import graph_file, graph_names
 from .registry import ModelFile
 
-_BITS = 12  # of a weight
+_BITS = 13  # of a weight
 _DTYPES = {"int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "float32": "F32"}
 _ENCODER = ("encoder", "inverse")  # graphs that a decoder has no use for; the inverse transform is JavaScript
 # Numbers of fields in onnx.proto, and the wire type of bytes and messages.

@@ -13,15 +13,29 @@
  */
 
 export class ProwError extends Error {
-  get name() {
-    return this.constructor.name;
-  }
+  name = "ProwError";
 }
-export class InputError extends ProwError {}
-export class BudgetError extends InputError {}
-export class FormatError extends ProwError {}
-export class HeaderError extends FormatError {}
-export class VersionError extends FormatError {}
-export class DamagedError extends FormatError {}
-export class LimitError extends FormatError {}
-export class ModelError extends ProwError {}
+export class InputError extends ProwError {
+  name = "InputError";
+}
+export class BudgetError extends InputError {
+  name = "BudgetError";
+}
+export class FormatError extends ProwError {
+  name = "FormatError";
+}
+export class HeaderError extends FormatError {
+  name = "HeaderError";
+}
+export class VersionError extends FormatError {
+  name = "VersionError";
+}
+export class DamagedError extends FormatError {
+  name = "DamagedError";
+}
+export class LimitError extends FormatError {
+  name = "LimitError";
+}
+export class ModelError extends ProwError {
+  name = "ModelError";
+}
