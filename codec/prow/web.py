@@ -78,7 +78,9 @@ def _without_weights(model: bytes, prefix: str) -> bytes:
     kept = b""
     for number, field, value in _fields(model):
         if number == _MODEL_GRAPH:
-            graph = b"".join(whole for n, whole, v in _fields(value) if n != _GRAPH_INITIALIZER or not _named(v, prefix))
+            graph = b"".join(
+                whole for n, whole, v in _fields(value) if n != _GRAPH_INITIALIZER or not _named(v, prefix)
+            )
             field = _varint(_MODEL_GRAPH << 3 | _LENGTH_DELIMITED) + _varint(len(graph)) + graph
         kept += field
     return kept

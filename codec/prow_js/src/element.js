@@ -172,9 +172,10 @@ export class ProwImage extends HTMLElement {
       return;
     }
     if (!response.ok || !response.body) throw new ProwError(`${this.#src}: ${response.status} came, 200 or 206 wanted`);
-    let known = response.status === 206 ? 0 : have; // bytes that come again where a server knows no ranges
+    const ranged = response.status === 206;
+    let known = ranged ? 0 : have; // bytes that come again where a server knows no ranges
     const reader = response.body.getReader();
-    while (this.#came.length < this.bytes) {
+    while (ranged || this.#came.length < this.bytes) {
       const { done, value } = await reader.read();
       if (done) {
         this.#whole = this.bytes === Infinity || this.#came.length < this.bytes;
@@ -188,6 +189,6 @@ export class ProwImage extends HTMLElement {
       this.#came = came;
       arrived();
     }
-    stop.abort(); // a server that knows no ranges sends more than is wanted
+    stop.abort(); // what comes is more than is wanted
   }
 }
