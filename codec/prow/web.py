@@ -1,8 +1,8 @@
 """A model as one file for browsers: `python -m prow.web -o prow-small.prowmodel`, the file that `prow-decode` loads.
 
-It is a gzipped safetensors file with the config, the tables and the SHA-256 of the model file, the graphs of the decoder
-(`graphs.*`, ONNX without weights), and the weights: matrices in 13 bits with a scale a row, the rest in float32. All of
-it follows from the model file, byte for byte; docs/web.md has what 13 bits cost.
+It is a gzipped safetensors file with the config, the tables and the SHA-256 of the model file, the graphs of the
+decoder (`graphs.*`, ONNX without weights), and the weights: matrices in 13 bits with a scale a row, others in float32.
+All of it follows from the model file, byte for byte; docs/web.md has what 13 bits cost.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, seen_in_chromium
 from PIL import Image, features
 
 import prow
+from benchmarks.common.browser import CHROMIUM, seen_in_chromium
 from prow import registry
 from prow.web import web_model
 from prow_cli.commands import page
@@ -41,8 +41,9 @@ PROBE = """
     const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
     const image = figure("WebP").querySelector("img");
     await image.decode().catch(() => {});
-    seen.push({ width, height, data: encode(data), bytes: Number(section.dataset.shown), told: figure("prow").textContent,
-      output: section.querySelector("output").value, webp: figure("WebP").textContent, shown: image.naturalWidth });
+    const told = { told: figure("prow").textContent, output: section.querySelector("output").value };
+    const webp = { webp: figure("WebP").textContent, shown: image.naturalWidth };
+    seen.push({ width, height, data: encode(data), bytes: Number(section.dataset.shown), ...told, ...webp });
   }
   return JSON.stringify(seen);
 })().catch((error) => JSON.stringify(String(error.stack))).then((body) => fetch("/", { method: "POST", body }));

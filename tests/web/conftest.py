@@ -1,4 +1,4 @@
-"""Shared by the tests of the decoder in JavaScript: Node, what npm installs and builds, and a way to ask the decoder."""
+"""Shared by the tests of the decoder in JavaScript: Node, what `make web` builds, and a way to ask the decoder."""
 
 from __future__ import annotations
 

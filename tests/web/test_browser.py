@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, seen_in_chromium
 from conftest import Draw
 
 import prow
+from benchmarks.common.browser import CHROMIUM, seen_in_chromium
 from format_spec import make_vectors
 
 from .conftest import Decoder

@@ -72,8 +72,8 @@ def page(
 ) -> None:
     """Make a page that decodes the pictures IMG... while a slider moves over their bytes.
 
-    The page holds a prow file a picture, the decoder and its model, and needs no network. Beside each stand the WebP and
-    the AVIF file that fit into the same bytes, with the downscale that is best by PSNR.
+    The page holds a prow file a picture, the decoder and its model, and needs no network. Beside each stand the WebP
+    and the AVIF file that fit into the same bytes, with the downscale that is best by PSNR.
     """
     check_json(out, as_json)
     check_free(out, force=force)
@@ -124,9 +124,9 @@ def _rivals() -> tuple[Any, ...]:
 
 def _note(budget: int) -> str:
     return (
-        f"Each picture is one prow file of {budget:,} bytes or fewer, and any prefix of it is a picture: the slider says "
-        "how many of its bytes are decoded, here in the page. WebP and AVIF are files of their own for each size, with the "
-        "best downscale by PSNR (1, 2, 4, 8, 16) and the highest quality that fits."
+        f"Each picture is one prow file of {budget:,} bytes or fewer, and any prefix of it is a picture: the slider "
+        "says how many of its bytes are decoded, here in the page. WebP and AVIF are files of their own for each size, "
+        "with the best downscale by PSNR (1, 2, 4, 8, 16) and the highest quality that fits."
     )
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests of pages: a browser without a window that runs a script in them."""
+"""A browser without a window that runs a script in a page, for tests of pages and for measurements in them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 CHROMIUM = shutil.which("chromium")
 
@@ -63,7 +61,9 @@ def seen_in_chromium(page: str, probe: str, folder: Path, files: Mapping[str, by
         try:
             return json.loads(posted.get(timeout=240))
         except queue.Empty:
-            pytest.fail(f"the page's script stopped, or the browser did: {(folder / 'log').read_text()[-1000:]}")
+            log.flush()
+            said = (folder / "log").read_text()[-1000:]
+            raise RuntimeError(f"the page's script stopped, or the browser did: {said}") from None
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(browser.pid, signal.SIGKILL)
