@@ -21,6 +21,7 @@ from .test_pixels import check_pixels
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nothing is tried in a browser")
 GOLDEN = [row["file"].removesuffix(".prow") for row in json.loads(make_vectors.INDEX.read_text())["vectors"]]
 DECODED = ("anchor_50x33_picture_bare", "prow-small_70x50_alpha", "prow-small_17x23", "prow-small_50x33_picture_bare")
+DOCS = Path(__file__).parents[2] / "docs" / "web.md"
 PAGE = """<!doctype html><meta charset="utf-8">
 <script type="importmap">{"imports": {"onnxruntime-web/wasm": "/ort.wasm.bundle.min.mjs"}}</script>
 <body></body>"""
@@ -44,11 +45,7 @@ VECTORS = """
 })()"""
 ELEMENT = """
 (async () => {
-  const { defineProwImg } = await import("/prow-decode.js");
-  defineProwImg("/prow-small.prowmodel");
-  const seen = {}, image = document.createElement("prow-img");
-  let progress = 0;
-  image.addEventListener("progress", () => progress++);
+  const seen = {}, image = document.querySelector("prow-img");
   const next = (type) => new Promise((resolve) => image.addEventListener(type, resolve, { once: true }));
   const encode = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
   const shown = () => {
@@ -56,14 +53,17 @@ ELEMENT = """
     const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
     return { width, height, data: encode(data), bytes: image.shownBytes, complete: image.complete };
   };
-  const fetched = () => performance.getEntriesByType("resource").filter((one) => one.name.endsWith("photo.prow"))
+  const fetched = () => performance.getEntriesByType("resource").filter((one) => one.name.endsWith("other.prow"))
     .map((one) => one.encodedBodySize);
 
-  image.src = "/photo.prow";
+  while (!image.complete) await new Promise((resolve) => setTimeout(resolve, 20));
+  seen.page = shown();
+
+  let progress = 0;
+  image.addEventListener("progress", () => progress++);
   image.bytes = 100;
-  image.alt = "a photo";
   let loaded = next("load");
-  document.body.append(image);
+  image.src = "/other.prow";
   await loaded;
   seen.first = { ...shown(), fetched: fetched(), progress: progress > 0 };
 
@@ -125,12 +125,17 @@ def test_golden_vectors(decoder: Decoder, files: dict[str, bytes], tmp_path: Pat
 
 
 def test_the_element(files: dict[str, bytes], draw: Draw, tmp_path: Path) -> None:
+    """On the page that docs/web.md shows."""
+    page = DOCS.read_text(encoding="utf-8").partition("```html\n")[2].partition("```")[0]
     whole, tiny = prow.encode(draw(64, 48), bytes=400), prow.placeholder(draw(20, 30))
     damaged = whole[:-1] + bytes([whole[-1] ^ 1])
-    served = files | {"/photo.prow": whole, "/damaged.prow": damaged, "/picture.png": b"\x89PNG\r\n\x1a\n" * 9}
+    served = {f"/prow{name}": content for name, content in files.items()}
+    served |= {"/photo.prow": whole, "/other.prow": whole, "/damaged.prow": damaged}
+    served["/picture.png"] = b"\x89PNG\r\n\x1a\n" * 9
     inline = f"data:image/x-prow;base64,{base64.b64encode(tiny).decode()}"
-    seen = seen_in_chromium(PAGE, f"const INLINE = {json.dumps(inline)};{ELEMENT}{POST}", tmp_path, served)
+    seen = seen_in_chromium(f"{page}</body>", f"const INLINE = {json.dumps(inline)};{ELEMENT}{POST}", tmp_path, served)
     assert isinstance(seen, dict), seen
+    check_pixels(seen["page"], whole)
     for name, size, fetched in (
         ("first", 100, [100]),
         ("sharper", 300, [100, 200]),

@@ -21,7 +21,11 @@ const STYLE = ":host { display: inline-block } canvas { display: block; max-widt
 export function defineProwImg(model, options = {}, name = "prow-img") {
   /** @type {Promise<ProwDecoder> | undefined} */
   let decoder;
-  const load = () => (decoder ??= Promise.resolve(model instanceof ProwDecoder ? model : ProwDecoder.load(model, options)));
+  const load = () => {
+    decoder ??= Promise.resolve(model instanceof ProwDecoder ? model : ProwDecoder.load(model, options));
+    decoder.catch(() => (decoder = undefined)); // the next picture tries again
+    return decoder;
+  };
   customElements.define(name, class extends ProwImage {
     static load = load;
   });
