@@ -112,7 +112,7 @@ def corruptions() -> list[tuple[str, bytes]]:
     while len(cases) < CORRUPTIONS:
         name = CORRUPTED[len(cases) % len(CORRUPTED)]
         header, payload, _ = parse(content(name))
-        start = header.header_bytes if rng.random() < 0.9 else 0
+        start = header.header_bytes if rng.random() < 0.8 else 0
         data = bytearray(content(name)[: header.header_bytes] + payload)
         for _ in range(rng.integers(1, 4)):
             place = int(rng.integers(start, len(data)))

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "page"
 BUILT = ("page.js", "runtime.wasm.gz")  # in FOLDER / "web", by `make web`
-START = 700  # where the slider stands at first, of 1,000
-_RUNGS = 2  # sizes an octave at which WebP and AVIF are made
+START = 713  # where the slider stands at first, of 1,000
+_RUNGS = 4  # sizes an octave at which WebP and AVIF are made
 _ORIGINAL = {"quality": 90}  # of the WebP file that stands for the original
 
 
