@@ -3,7 +3,8 @@
  */
 
 import { FULL, Grid, MIDDLE, REFINE, START, stepIndex, stepSize } from "./geometry.js";
-import { addTiles, anchored, blank, coverage, cut, double, putRows, rows } from "./pixels.js";
+import { addTiles, blank, coverage, cut, double, putRows, rows } from "./pixels.js";
+import { anchored } from "./transform.js";
 
 const WORTH = 200; // px for each integer that is not 0: with more, a loop filter behind the last token is left out
 const TILES = 512; // that go through the network at once, about
