@@ -29,7 +29,7 @@ ROOMS = (
     {"entropy", "image", "links", "metrics"},
     {"networks", "published", "registry"},
     {"backends", "inspection"},
-    {"coding"},
+    {"coding", "web"},
     {"search"},
     {"api"},
     {"prow"},  # its __init__, the front door
