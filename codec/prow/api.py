@@ -10,21 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import metrics
-from .backends import select
-from .coding.codec import Codec
-from .coding.planes import merge
-from .coding.vivid import repaint
-from .entropy.check import check_size, check_tokens
-from .entropy.model import StreamSpec
-from .entropy.reader import read
+from .coders import Aim, open_coder
+from .entropy.check import check_size
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
-from .format.geometry import most_octaves
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
-from .registry import ModelFile, load, load_by_id
+from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, Style
+from .registry import AnyModel, find, of_file, of_tokens
 from .search import rate
 from .search.cuts import shortest
 from .search.effort import EFFORTS
@@ -33,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from PIL import Image
-
-    from .backends.base import Pictures
-    from .search.base_search import Candidate
 
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
@@ -55,6 +46,7 @@ def encode(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
     keep_metadata: bool = False,
 ) -> ByteString:
     """A picture as a prow file.
@@ -73,6 +65,8 @@ def encode(
         effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size; above 5 it takes torch.
             Without effect on quality=.
         device: "auto", "cpu", "cuda" or any torch device.
+        letterbox: with a model whose tiles have one size (`prow.ordered`), make the whole picture fit one tile, and
+            enlarge it again after decoding. Without it, larger pictures are cut into tiles.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
 
@@ -81,7 +75,7 @@ def encode(
         BudgetError: a size below the minimum. ModelError: no such model.
     """
     target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
     request.check()
     if keep_metadata and profile == "bare":
         raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
@@ -124,6 +118,7 @@ def encode_many(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
 ) -> list[ByteString]:
     """Many pictures as prow files, in the same order; arguments as in `encode`, and sizes are those of each file.
 
@@ -133,7 +128,7 @@ def encode_many(
     Raises:
         As `encode`; a note on the error says which picture it is, counted from 0.
     """
-    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
     pictures: list[np.ndarray] = []
     for index, image in enumerate(images):
         try:
@@ -159,9 +154,10 @@ def tokenize(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
-    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
     return _encode([load_pixels(image)], request)[0].tokens
 
 
@@ -219,7 +215,8 @@ def decode_many(
         except ProwError as error:
             error.add_note(f"file {index} of those that came")
             raise
-    keys = [(tokens.model_id, *_codec(tokens.model_id, style, device).alike(tokens)) for tokens in batch]
+    found = [of_tokens(tokens) for tokens in batch]
+    keys = [(model, open_coder(model, device, style).alike(one)) for model, one in zip(found, batch, strict=True)]
     images: list[Image.Image | None] = [None] * len(batch)
     for indices in _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS):
         some = [batch[i] for i in indices]
@@ -236,7 +233,7 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     """
     if not isinstance(tokens, Tokens):  # before it is asked for its model
         raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
-    check_tokens(tokens, load_by_id(tokens.model_id))
+    of_tokens(tokens).check(tokens)
     return _detokenize(tokens, style, device, octaves)
 
 
@@ -246,20 +243,20 @@ def _detokenize(tokens: Tokens, style: Style, device: str, octaves: int) -> Imag
     return _detokenize_alike([tokens], style, device, int(octaves))[0]
 
 
-def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str = "default") -> Tokens:
+def tokens_from_array(
+    array: np.ndarray, *, width: int, height: int, model: str = "default", letterbox: bool = False
+) -> Tokens:
     """Symbols, as `Tokens.to_array` makes them, as tokens of a picture of a model.
 
     Args:
-        array: integers [n], 0 to 259 (`prow.format.sequence`). width, height: in px.
+        array: integers [n], 0 to 259, or of an ordered tokenizer 0 to 3 + its alphabet (`prow.format.sequence`).
+        width, height: in px. letterbox: as in `encode`.
 
     Raises:
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
     check_size(width, height)
-    chosen = load(model)
-    tokens = Tokens.from_array(array, width, height, chosen.config)
-    check_tokens(tokens, chosen)
-    return tokens
+    return find(model).tokens_from_array(array, width, height, letterbox=letterbox)
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
@@ -267,13 +264,13 @@ def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFA
     header, payload, state = container.parse(data)
     if state == "damaged" and strict:
         raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
-    model, pixels = load_by_id(header.model_id), header.width * header.height
+    (model, stream), pixels = of_file(header, payload), header.width * header.height
     if pixels > max_pixels:
         raise LimitError(
             f"{header.width} x {header.height} px are {pixels:,} pixels, the limit is {max_pixels:,} "
             "(raise it with max_pixels=)"
         )
-    return read(payload, StreamSpec(header.width, header.height, model))
+    return model.read(stream, header.width, header.height)
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
@@ -330,7 +327,7 @@ def _encode_to_target(pixels: np.ndarray, request: _Request, target: _Target) ->
             best = max(values)
             shown = "infinite" if math.isinf(best) else f"{math.floor(best * 1e4) / 1e4:g}{target.unit}"
             raise InputError(
-                f"{target.name} {target.value:g}{target.unit} came, model {request.check().config.name} reaches "
+                f"{target.name} {target.value:g}{target.unit} came, model {request.check().name} reaches "
                 f"{shown} at most with this picture ({len(data):,} bytes)"
             )
         size *= _GROWTH
@@ -349,8 +346,9 @@ class _Request:
     profile: Profile
     effort: int
     device: str
+    letterbox: bool = False
 
-    def check(self) -> ModelFile:
+    def check(self) -> AnyModel:
         """The model that is asked for. Raises InputError and ModelError."""
         if self.profile not in ("file", "bare"):
             raise InputError(f"profile {self.profile!r} came, wanted 'file' or 'bare'")
@@ -361,10 +359,10 @@ class _Request:
             raise InputError(f"effort {self.effort!r} came, wanted a whole number from 1 to 9")
         if not isinstance(self.model, str):
             raise InputError(f"model {self.model!r} came, wanted the name of one (see prow.models())")
-        return load(self.model)
+        return find(self.model)
 
-    def room(self, width: int, height: int) -> int | None:
-        """Payload bytes in a file of a picture; None if a quality is asked for."""
+    def room(self, width: int, height: int, before: int) -> int | None:
+        """Bytes of the stream in a file of a picture, behind `before` others; None if a quality is asked for."""
         size = self.bytes
         if self.bpp is not None:
             if not (isinstance(self.bpp, Real) and math.isfinite(float(self.bpp) * width * height) and self.bpp > 0):
@@ -377,7 +375,7 @@ class _Request:
         least = container.MIN_BYTES if self.profile == "file" else container.MIN_BARE_BYTES
         if size < least:
             raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
-        return container.payload_room(int(size), width, height, self.profile)
+        return container.payload_room(int(size), width, height, self.profile) - before
 
     def level(self) -> float:
         """The quality."""
@@ -390,31 +388,16 @@ class _Request:
 def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
-    room, quality, effort = request.room(width, height), request.level(), EFFORTS[int(request.effort)]
-    codec = Codec(select.open_backend(model, request.device))
-    if room is None:
-        return rate.at_quality(codec, pictures, quality)
-    improve = _improver(model, request, effort.rounds) if effort.rounds else None
-    return rate.at_bytes(codec, pictures, room, effort, improve)
-
-
-def _improver(model: ModelFile, request: _Request, rounds: int) -> rate.Improve:
-    """The gradient search of a model, on torch whatever the encoder runs on."""
-    backend = select.open_torch(model, request.device, user=f"effort {request.effort}")
-    from .search.gradient_search import improved
-
-    def improve(pixels: np.ndarray, best: Candidate) -> tuple[ByteString, Tokens]:
-        return improved(backend, pixels, best, rounds)
-
-    return improve
+    room, quality = request.room(width, height, len(model.external_id)), request.level()
+    aim = Aim(room, quality, int(request.effort), request.letterbox)
+    return open_coder(model, request.device).encode(pictures, aim)
 
 
 def _pack(stream: rate.Stream, profile: Profile) -> ByteString:
     """A stream as a file."""
     tokens = stream.tokens
-    return container.pack(
-        stream.content, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile
-    )
+    payload = (tokens.external.id if tokens.external else b"") + stream.content
+    return container.pack(payload, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile)
 
 
 def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
@@ -428,19 +411,9 @@ def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: in
         yield from (indices[first : first + count] for first in range(0, len(indices), count))
 
 
-def _codec(model_id: int, style: Style, device: str) -> Codec:
-    """What decodes files of a model in a style. Raises InputError and ModelError."""
-    if style not in STYLES:
-        raise InputError(f"style {style!r} came, wanted one of {', '.join(map(repr, STYLES))}")
-    model = load_by_id(model_id)
-    if style == "vivid":
-        model.vivid_content()  # an error before all the work
-    return Codec(select.open_backend(model, device, vivid=style == "vivid"))
-
-
 def _check_octaves(octaves: int, tokens: Tokens, style: Style) -> None:
     """Raise InputError if a picture has no level so far below full resolution, or the style is for that alone."""
-    most = most_octaves(tokens.width, tokens.height, load_by_id(tokens.model_id).config.tile)
+    most = of_tokens(tokens).most_octaves(tokens.width, tokens.height)
     if isinstance(octaves, bool) or not isinstance(octaves, Integral) or not 0 <= octaves <= most:
         size = f"{tokens.width} x {tokens.height} px"
         raise InputError(f"octaves {octaves!r} came, wanted a whole number from 0 to {most} for {size}")
@@ -449,25 +422,11 @@ def _check_octaves(octaves: int, tokens: Tokens, style: Style) -> None:
 
 
 def _detokenize_alike(batch: list[Tokens], style: Style, device: str, octaves: int = 0) -> list[Image.Image]:
-    """The pictures that tokens stand for, all of one model and alike (`Codec.alike`)."""
+    """The pictures that tokens stand for, all of one model and alike (`Coder.alike`)."""
     from PIL import Image
 
-    codec = _codec(batch[0].model_id, style, device)
-    pictures = codec.decode_many(batch, octaves)
-    if style == "vivid":
-        pictures = [repaint(codec.backend, picture, tokens) for picture, tokens in zip(pictures, batch, strict=True)]
-    return [
-        Image.fromarray(_pixels(codec, picture, tokens, octaves))
-        for picture, tokens in zip(pictures, batch, strict=True)
-    ]
-
-
-def _pixels(codec: Codec, picture: Pictures, tokens: Tokens, octaves: int) -> np.ndarray:
-    """A decoded picture, with its alpha, as Pillow wants it: uint8 [H, W, 2 to 4], or [H, W] for grey."""
-    alpha = codec.decode_alpha(tokens, octaves)
-    colour, planes = codec.backend.to_image(picture), None if alpha is None else codec.backend.to_image(alpha)
-    pixels = merge(colour, tokens.grey, planes)
-    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    coder = open_coder(of_tokens(batch[0]), device, style)
+    return [Image.fromarray(pixels) for pixels in coder.decode(batch, octaves)]
 
 
 __all__ = [

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
-from .entropy.model import Model, StreamSpec
-from .entropy.reader import read
 from .errors import ModelError
 from .format import container
-from .format.config import KIND_NAMES, step_size
+from .format.config import step_size
 from .format.tokens import Tokens
-from .registry import load_by_id
+from .registry import AnyModel, of_file
 
 
 @dataclasses.dataclass(frozen=True)
 class PassInfo:
-    """One pass of a file: its kind, the level's size in px, tiles, quantiser step, tokens present."""
+    """One pass of a file: its kind, the level's size in px, tiles, quantiser step (0 if it is not known, None if there
+    is none), tokens present."""
 
     kind: str
     width: int
     height: int
     tiles: int
-    step: float
+    step: float | None
     tokens: int
 
 
@@ -33,7 +33,8 @@ class Info:
     `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
     came. `model`, `mode`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
     pixel limit, or (step) not even the base is there. `trailing_bytes` follow the payload; `extras` says how many bytes
-    of content the chunks among them have, by tag ("EXIF", "XMP ", "ICCP").
+    of content the chunks among them have, by tag ("EXIF", "XMP ", "ICCP"). `external_id` is that of a model that is not
+    in the package, as 8 hexadecimal digits, or fewer if the file was cut there; else None.
     """
 
     version: int
@@ -50,6 +51,7 @@ class Info:
     extras: dict[str, int]
     step: float | None
     tokens_per_pass: tuple[PassInfo, ...] | None
+    external_id: str | None = None
 
 
 def inspect(data: bytes) -> Info:
@@ -61,13 +63,14 @@ def inspect(data: bytes) -> Info:
     header, payload, state = container.parse(data)
     declared = header.file_bytes
     mode, step, per_pass, name = None, None, None, None
-    try:
-        model = load_by_id(header.model_id)
-    except ModelError:
-        model = None
+    model, stream, external = None, b"", None
+    if header.model_id == container.EXTERNAL:
+        external = payload[: container.EXTERNAL_ID_BYTES].hex()
+    with contextlib.suppress(ModelError):
+        model, stream = of_file(header, payload)
     if model is not None and header.width * header.height <= container.DEFAULT_MAX_PIXELS:
-        name = model.config.name
-        tokens = read(payload, StreamSpec(header.width, header.height, model))
+        name = model.name
+        tokens = model.read(stream, header.width, header.height)
         mode, step = tokens.mode, None if tokens.base is None else step_size(tokens.base)
         per_pass = _passes(tokens, model)
     return Info(
@@ -85,13 +88,10 @@ def inspect(data: bytes) -> Info:
         extras={tag: len(content) for tag, content in container.parse_extras(data).items()},
         step=step,
         tokens_per_pass=per_pass,
+        external_id=external,
     )
 
 
-def _passes(tokens: Tokens, model: Model) -> tuple[PassInfo, ...]:
-    infos = []
-    for pass_, part in zip(StreamSpec(tokens.width, tokens.height, model).passes, tokens.passes, strict=True):
-        step = step_size(pass_.step_index(tokens.base)) if tokens.base is not None else 0.0
-        level, count = pass_.level, int(part.counts.sum(dtype=int))
-        infos.append(PassInfo(KIND_NAMES[pass_.kind], level.width, level.height, level.tiles, step, count))
-    return tuple(infos)
+def _passes(tokens: Tokens, model: AnyModel) -> tuple[PassInfo, ...]:
+    counts = [int(part.counts.sum(dtype=int)) for part in tokens.passes]
+    return tuple(PassInfo(*facts, count) for facts, count in zip(model.passes_of(tokens), counts, strict=True))

@@ -21,17 +21,19 @@ def _model(frequencies: np.ndarray) -> coding.model.Categorical:
 
 
 class Encoder:
-    """A range encoder with a model's tables, which remembers the classes that came."""
+    """A range encoder with a model's tables, which remembers the classes that came. `choices` wants no tables."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables | None) -> None:
         self._tables, self._coder = tables, coding.queue.RangeEncoder()
         self.symbol_classes, self.flag_classes = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
 
     def symbols(self, symbols: np.ndarray, classes: np.ndarray) -> None:
+        assert self._tables is not None
         self.symbol_classes.append(classes.astype(np.uint8))
         self._encode(symbols, self._tables.probabilities, classes)
 
     def flags(self, flags: np.ndarray, classes: np.ndarray) -> None:
+        assert self._tables is not None
         self.flag_classes.append(classes.astype(np.uint8))
         self._encode(flags, self._tables.flag_probabilities, classes)
 
@@ -57,18 +59,23 @@ class Ended(Exception):
 
 
 class Decoder:
-    """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended."""
+    """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended.
 
-    def __init__(self, data: bytes, tables: Tables) -> None:
+    Without tables for choices alone.
+    """
+
+    def __init__(self, data: bytes, tables: Tables | None) -> None:
         self._tables = tables
         fill = 16 + -len(data) % 4
         words = [np.frombuffer(data + pad * fill, dtype=">u4").astype(np.uint32) for pad in (b"\x00", b"\xff")]
         self._coders = [coding.queue.RangeDecoder(w) for w in words]
 
     def symbols(self, classes: np.ndarray) -> np.ndarray:
+        assert self._tables is not None
         return self._many(self._tables.probabilities, classes)
 
     def flags(self, classes: np.ndarray) -> np.ndarray:
+        assert self._tables is not None
         return self._many(self._tables.flag_probabilities, classes)
 
     def _many(self, probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:

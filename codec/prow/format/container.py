@@ -23,6 +23,8 @@ from ..errors import BudgetError, DamagedError, HeaderError, InputError, Version
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "EXTERNAL",
+    "EXTERNAL_ID_BYTES",
     "MAGIC",
     "MAX_SIDE",
     "MIN_BARE_BYTES",
@@ -49,6 +51,8 @@ MAX_SIDE = 65_535  # px
 MIN_BYTES = 32  # smallest budget of an encoder, file profile
 MIN_BARE_BYTES = 16  # the same, bare profile
 DEFAULT_MAX_PIXELS = 2**28  # width * height that a decoder accepts unless told otherwise
+EXTERNAL = 127  # model id of files whose payload begins with an external id, which says what the model is
+EXTERNAL_ID_BYTES = 4
 
 SMALL_HEADER_BYTES = 12
 LARGE_HEADER_BYTES = 14
@@ -226,6 +230,7 @@ def truncate(data: bytes, n: int) -> bytes:
     if state == "damaged":
         raise DamagedError("damaged file: the CRC does not match, so it cannot be cut")
     minimum = header_bytes(header.width, header.height, 1, header.profile) + 1
+    minimum += EXTERNAL_ID_BYTES if header.model_id == EXTERNAL else 0
     if n < minimum:
         raise BudgetError(f"budget too small: {n} bytes came, at least {minimum} wanted for this picture")
     if header.profile == "bare":
