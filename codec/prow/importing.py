@@ -100,8 +100,8 @@ def fit_tables(
     plain = float(np.log2(model.alphabet))
     if not bits < plain:
         raise InputError(
-            f"{len(pictures)} pictures came, tables fitted to them take {bits:.2f} bits a token, and none take "
-            f"{plain:.2f}: wanted more pictures"
+            f"tables fitted to these pictures take {bits:.2f} bits a token, and none take {plain:.2f}: wanted more of "
+            "them"
         )
     identity = external_id(model.sha256, frequencies).hex()
     place = folder.models_folder() / name
