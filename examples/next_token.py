@@ -45,8 +45,8 @@ class NextToken(nn.Module):
         return self.head(self.blocks(self.embed(started) + self.place[:length], mask=mask, is_causal=True))
 
 
-def load_rows(folder: Path, tokenizer: OrderedTokenizer, length: int) -> Tensor:
-    """-> the first tokens of each picture in a folder, int64 [pictures, length]."""
+def load_rows(folder: Path, tokenizer: OrderedTokenizer) -> Tensor:
+    """-> the tokens of each picture in a folder, int64 [pictures, tokens]."""
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise SystemExit(f"{folder}: no pictures, wanted files that end in {', '.join(sorted(SUFFIXES))}")
@@ -56,7 +56,7 @@ def load_rows(folder: Path, tokenizer: OrderedTokenizer, length: int) -> Tensor:
         rows.append(tokenizer.encode(np.stack([np.asarray(ImageOps.fit(image, side)) for image in images])))
         print(f"\r{first + len(images):,} of {len(paths):,} pictures tokenized", end="", flush=True)
     print()
-    return torch.from_numpy(np.concatenate(rows)[:, :length].astype(np.int64))
+    return torch.from_numpy(np.concatenate(rows).astype(np.int64))
 
 
 def bits(model: NextToken, rows: Tensor) -> Tensor:
@@ -119,14 +119,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=float, default=0.9, help="default: %(default)s")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
-    tokenizer = prow.ordered_tokenizer(args.model, side=args.side)
-    rows = load_rows(args.pictures, tokenizer, args.tokens)
-    model = NextToken(tokenizer.alphabet, rows.shape[1])
+    tokenizer = prow.ordered_tokenizer(args.model, side=args.side, tokens=args.tokens)
+    rows = load_rows(args.pictures, tokenizer)
+    model = NextToken(tokenizer.alphabet, tokenizer.tokens)
     train(model, rows, args.minutes)
     some = rows[torch.linspace(0, len(rows) - 1, min(8, len(rows))).long()]
     pictures = tokenizer.decode(torch.cat([some, sample(model, args.count, args.temperature)]).numpy())
     sheet(pictures, 8, 96).save(args.out)
-    print(f"{args.out}: in the first row pictures of the folder in {rows.shape[1]} tokens, then {args.count} samples")
+    print(f"{args.out}: in the first row pictures of the folder in {args.tokens} tokens, then {args.count} samples")
 
 
 if __name__ == "__main__":

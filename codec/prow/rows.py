@@ -13,8 +13,9 @@ from .ordered import MAX_TILE, MAX_TOKENS, OrderedTokenizer
 from .registry import find
 
 _SIDE, _TOKENS = 64, 512
+_HEADER = 32  # bytes of a file beside what its tokens take: enough for the smallest
 _EFFORT = 2  # sequences of many pictures are wanted
-_SYMBOLS_A_BYTE = 4  # fewer than this in any file: the first guess at a size
+_SYMBOLS_A_BYTE = 4  # fewer than this in nearly all files: the first guess at a size
 
 
 def ordered_tokenizer(
@@ -27,19 +28,33 @@ def ordered_tokenizer(
     takes sampled rows, too: what follows the first symbol that says nothing is left out.
 
     Args:
-        side: px of a square, 64 by default. tokens: length of a row, 512 by default. Both for models of the package
-            alone: others have their own. device: as in `encode`.
+        side: px of a square, by default 64, or what the tokenizer has, which is then the only choice.
+        tokens: length of a row, by default 512, or what the tokenizer has, of which fewer are its first ones.
+        device: as in `encode`.
 
     Raises:
         InputError: sizes that the model does not have. ModelError: no such model.
     """
     found = find(model)
     if not isinstance(found, ExternalModel):
-        return RowTokenizer(model, side or _SIDE, tokens or _TOKENS, device)
-    for name, wanted, own in (("side", side, found.tile), ("tokens", tokens, found.tokens)):
-        if wanted not in (None, own):
-            raise InputError(f"{name} {wanted} came, model {model} has {own}")
-    return open_tokenizer(found, device)
+        return RowTokenizer(model, _SIDE if side is None else side, _TOKENS if tokens is None else tokens, device)
+    if side not in (None, found.tile):
+        raise InputError(f"side {side} came, model {model} has {found.tile}")
+    whole = open_tokenizer(found, device)
+    return whole if tokens in (None, whole.tokens) else FirstTokens(whole, tokens)
+
+
+class FirstTokens:
+    """The first few tokens of an ordered tokenizer."""
+
+    def __init__(self, whole: OrderedTokenizer, tokens: int) -> None:
+        _check("tokens", tokens, whole.tokens)
+        self.tile, self.tokens, self.alphabet = whole.tile, tokens, whole.alphabet
+        self._whole, self.decode = whole, whole.decode
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        """As `OrderedTokenizer.encode`."""
+        return self._whole.encode(tiles)[:, : self.tokens]
 
 
 class RowTokenizer:
@@ -48,16 +63,15 @@ class RowTokenizer:
     alphabet = VOCABULARY
 
     def __init__(self, model: str, side: int, tokens: int, device: str) -> None:
-        for name, value, most in (("side", side, MAX_TILE), ("tokens", tokens, MAX_TOKENS)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise InputError(f"{name} {value!r} came, wanted a whole number from 1 to {most:,}")
+        _check("side", side, MAX_TILE)
+        _check("tokens", tokens, MAX_TOKENS)
         self.tile, self.tokens = side, tokens
         self._model, self._device = model, device
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
         """As `OrderedTokenizer.encode`."""
         rows, waiting = np.zeros((len(tiles), self.tokens), np.int64), list(range(len(tiles)))
-        size = max(32, self.tokens // _SYMBOLS_A_BYTE)
+        size = _HEADER + self.tokens // _SYMBOLS_A_BYTE
         while waiting:
             some = [np.ascontiguousarray(tiles[i]) for i in waiting]
             files = api.encode_many(some, bytes=size, model=self._model, effort=_EFFORT, device=self._device)
@@ -77,3 +91,8 @@ class RowTokenizer:
             said = api.tokens_from_array(row, width=self.tile, height=self.tile, model=self._model, strict=False)
             pictures.append(np.asarray(api.detokenize(said, device=self._device)))
         return np.stack(pictures)
+
+
+def _check(name: str, value: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InputError(f"{name} {value!r} came, wanted a whole number from 1 to {most:,}")
