@@ -29,7 +29,7 @@ AT_ONCE = 64  # pictures that are tokenized together
 class NextToken(nn.Module):
     """A causal transformer: from each prefix of a row the logits of its next token."""
 
-    def __init__(self, alphabet: int, length: int, width: int = 128, layers: int = 3) -> None:
+    def __init__(self, alphabet: int, length: int, width: int = 96, layers: int = 3) -> None:
         super().__init__()
         self.start = alphabet  # stands before the first token
         self.embed, self.place = nn.Embedding(alphabet + 1, width), nn.Parameter(torch.zeros(length, width))
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="PNG", help="default: %(default)s")
     parser.add_argument("--model", default="default", metavar="NAME", help="one that `prow models` lists")
     parser.add_argument("--side", type=int, help="px of a picture; default: that of the model, or 64")
-    parser.add_argument("--tokens", type=int, default=128, help="the first ones of each; default: %(default)s")
+    parser.add_argument("--tokens", type=int, default=96, help="the first ones of each; default: %(default)s")
     parser.add_argument("--minutes", type=float, default=10, help="of training; default: %(default)s")
     parser.add_argument("--count", type=int, default=24, help="of samples; default: %(default)s")
     parser.add_argument("--temperature", type=float, default=0.9, help="default: %(default)s")

@@ -264,6 +264,9 @@ def test_what_is_no_tokenizer_is_refused() -> None:
     wrong.alphabet = 1
     with pytest.raises(prow.InputError, match="a tokenizer with alphabet 1 came, wanted a whole number from 2 to 65,5"):
         check_tokenizer(wrong)
+    wrong.alphabet, wrong.tile = 512, 2
+    with pytest.raises(prow.InputError, match="a tokenizer with tokens 17 came, wanted a whole number from 1 to 12"):
+        check_tokenizer(wrong)
     assert isinstance(Halves(), OrderedTokenizer)
 
 

@@ -31,7 +31,7 @@ class OrderedTokenizer(Protocol):
 
     Attributes:
         tile: side in px of the square that it sees, 1 to 4,096.
-        tokens: how many a tile has, 1 to 4,096.
+        tokens: how many a tile has, 1 to 4,096, and no more than it has samples (3 tile^2).
         alphabet: how many values a token has, 2 to 65,536; they are 0 to alphabet - 1.
     """
 
@@ -61,6 +61,7 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise InputError(f"a {type(tokenizer).__name__} without {missing} came, wanted a prow.ordered.OrderedTokenizer")
     for name, least, most in (("tile", 1, MAX_TILE), ("tokens", 1, MAX_TOKENS), ("alphabet", 2, MAX_ALPHABET)):
         value = getattr(tokenizer, name)
+        most = min(most, 3 * tokenizer.tile**2) if name == "tokens" else most  # so that memory follows from the picture
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise InputError(f"a tokenizer with {name} {value!r} came, wanted a whole number from {least} to {most:,}")
 

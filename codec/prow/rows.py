@@ -14,7 +14,7 @@ from .registry import find
 
 _SIDE, _TOKENS = 64, 512
 _HEADER = 32  # bytes of a file beside what its tokens take: enough for the smallest
-_EFFORT = 2  # sequences of many pictures are wanted
+_EFFORT = 1  # sequences of many pictures are wanted
 _SYMBOLS_A_BYTE = 4  # fewer than this in nearly all files: the first guess at a size
 
 

@@ -34,11 +34,12 @@ def models(context: click.Context, as_json: bool, verbose: bool) -> None:
         facts: dict[str, object] = {"models": [dataclasses.asdict(one) for one in infos]}
         click.echo(json.dumps({**facts, "backends": _backends()} if verbose else facts))
         return
+    width = max(len(one.name) for one in infos)
     for one in infos:
         mark = "*" if one.is_default else " "
         styles = "faithful, vivid" if one.vivid_sha256 else "faithful"
         what = one.description + (f" (external id {one.external_id})" if one.external_id else "")
-        click.echo(f"{mark} {one.id:>3}  {one.name:<12} {one.weights_bytes:>12,} bytes  {styles:<16} {what}")
+        click.echo(f"{mark} {one.id:>3}  {one.name:<{width}} {one.weights_bytes:>12,} bytes  {styles:<16} {what}")
     click.echo("* the default")
     if verbose:
         for name, what in _backends().items():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Hashable
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -43,24 +44,31 @@ class TiledCoder:
     def encode(self, pictures: list[np.ndarray], aim: Aim) -> list[Stream]:
         if aim.effort > MOST_EFFORT:
             raise InputError(f"effort {aim.effort} came, model {self.model.name} wants 1 to {MOST_EFFORT}")
-        return [self._encode(self._opaque(pixels), aim) for pixels in pictures]
+        height, width = pictures[0].shape[:2]
+        letterbox = aim.letterbox and has_choice(width, height, self.model.tile)
+        tiles = [cut(self._opaque(pixels), self.model.tile, letterbox=letterbox) for pixels in pictures]
+        values = np.split(self._tokens(np.concatenate(tiles)), len(pictures))
+        size = {"width": width, "height": height, "letterbox": letterbox}
+        return [
+            self._stream(own, known, functools.partial(self._first, known, **size), aim)
+            for own, known in zip(tiles, values, strict=True)
+        ]
+
+    def _first(self, values: np.ndarray, counts: np.ndarray, **size: Any) -> Tokens:
+        """The first few tokens of each tile, by counts [tiles]."""
+        known = np.where(np.arange(self.model.tokens) < counts[:, None], values, 0)
+        return self.model.tokens_of(counts.astype(np.int16), known, **size)
 
     def _opaque(self, pixels: np.ndarray) -> np.ndarray:
         if pixels.shape[2] % 2 == 0 and pixels[:, :, -1].min() < 255:
             warnings.warn(f"model {self.model.name} keeps no alpha: put on white", ProwWarning, stacklevel=5)
         return load_rgb(pixels)
 
-    def _encode(self, pixels: np.ndarray, aim: Aim) -> Stream:
-        """The stream of a picture uint8 [H, W, 3]."""
-        model, (height, width) = self.model, pixels.shape[:2]
-        letterbox = aim.letterbox and has_choice(width, height, model.tile)
-        tiles = cut(pixels, model.tile, letterbox=letterbox)
-        values = self._tokens(tiles)
-
-        def tokens_of(counts: np.ndarray) -> Tokens:
-            known = np.where(np.arange(model.tokens) < counts[:, None], values, 0)
-            return model.tokens_of(counts.astype(np.int16), known, width, height, letterbox=letterbox)
-
+    def _stream(
+        self, tiles: np.ndarray, values: np.ndarray, tokens_of: Callable[[np.ndarray], Tokens], aim: Aim
+    ) -> Stream:
+        """The stream of a picture, given its tiles, all of their tokens, and what makes tokens of counts."""
+        model = self.model
         if aim.room is None:
             share = 1 + round((model.tokens - 1) * aim.quality / 100)
             tokens = tokens_of(np.full(len(tiles), share))
@@ -75,11 +83,15 @@ class TiledCoder:
 
     def _filled(self, tokens: Tokens, room: int) -> Stream:
         """As much of these tokens as fills the room."""
-        content = self.model.write(tokens)[:room]
-        came = self.model.read(content, tokens.width, tokens.height)
+        content, came = self._cut(tokens, room)
         if came == tokens:
             return Stream(self.model.trimmed(tokens), came, exhausted=True)
         return Stream(content, came)
+
+    def _cut(self, tokens: Tokens, room: int) -> tuple[bytes, Tokens]:
+        """The first bytes of a stream of these tokens, and what a reader gets of them."""
+        content = self.model.write(tokens)[:room]
+        return content, self.model.read(content, tokens.width, tokens.height)
 
     def _by_gain(
         self, lengths: list[int], errors: np.ndarray, room: int, tokens_of: Callable[[np.ndarray], Tokens]
@@ -89,8 +101,8 @@ class TiledCoder:
         low, high = 1, len(order)
         while low < high:
             middle = (low + high) // 2
-            filled = self._filled(tokens_of(np.bincount(order[:middle], minlength=tiles)), room)
-            low, high = (middle + 1, high) if filled.exhausted else (low, middle)
+            tokens = tokens_of(np.bincount(order[:middle], minlength=tiles))
+            low, high = (middle + 1, high) if self._cut(tokens, room)[1] == tokens else (low, middle)
         return self._filled(tokens_of(np.bincount(order[:high], minlength=tiles)), room)
 
     def _lengths(self, tiles: int, aim: Aim) -> list[int]:
@@ -147,7 +159,7 @@ def _expected(lengths: list[int], errors: np.ndarray, tokens: Tokens) -> float:
     return sum(float(np.interp(count, lengths, known)) for count, known in zip(counts, errors, strict=True))
 
 
-@lru_cache(maxsize=1)  # the largest known take some GB
+@functools.lru_cache(maxsize=1)  # the largest known take some GB
 def open_tokenizer(model: ExternalModel, device: str) -> OrderedTokenizer:
     """The tokenizer of a model on a device. Raises InputError and ModelError."""
     if model.source.tokenizer is not None:
