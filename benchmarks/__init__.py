@@ -3,7 +3,7 @@
     demo, strip          photos in a few hundred bytes, codec beside codec, as one picture
     rd, thumbs           rate and distortion of photos, and of previews of 64 x 64 px
     acceptance           does prow keep its promises: sizes, prefixes, tokens
-    tasks                does a classifier see the same, can text be read
+    tasks                does a classifier see the same, can text be read, are faces found
     speed, kernels       seconds and memory; tiles a second on a GPU
     datasets.loss        are pictures lost when processes of a Ray cluster are killed
     datasets.speed       pictures a second and memory of a dataset

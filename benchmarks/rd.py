@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 import prow
-from benchmarks.codecs.classical import FORMATS
+from benchmarks.codecs.classical import USUAL
 from benchmarks.codecs.families import FAMILIES, family_codecs
 from benchmarks.common.corpus import Picture, describe, find_pictures
 from benchmarks.common.machine import checkout, versions
@@ -35,7 +35,7 @@ from prow.image import load_rgb
 from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-DEFAULT_CODECS = ("prow", "anchor", *FORMATS)
+DEFAULT_CODECS = ("prow", "anchor", *USUAL, "vvc")
 DEFAULT_METRICS = ("psnr", "ms_ssim")
 MODEL_BUDGETS = (32, 40, 64, 112, 208, 401)  # a header of 16 bytes, and 10, 16, 32, 64, 128 and 256 tokens of 12 bits
 MODEL_METRICS = (*DEFAULT_METRICS, "top1")

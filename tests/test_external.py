@@ -211,6 +211,11 @@ def test_what_a_model_lacks_is_refused(picture: np.ndarray) -> None:
         (lambda: prow.decode(data, style="vivid"), prow.ModelError, "style 'vivid' came, model halves has 'faithful'"),
         (lambda: prow.decode(data, octaves=1), prow.InputError, "octaves 1 came, wanted a whole number from 0 to 0"),
         (lambda: prow.encode(picture, bytes=99, letterbox=True), prow.InputError, "letterbox came, model prow-small"),
+        (
+            lambda: prow.encode(picture, bytes=99, model="halves", focus=[(0, 0, 9, 9)]),
+            prow.InputError,
+            "focus came, model halves has none",
+        ),
         (lambda: prow.encode(picture, bytes=31, model="halves"), prow.BudgetError, "31 bytes came"),
         (lambda: registry.load("halves"), prow.ModelError, "model 'halves' came, installed in the package are"),
         (lambda: prow.encode(picture, bytes=99, model="wholes"), prow.ModelError, "installed are .*, halves"),

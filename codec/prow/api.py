@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from . import metrics
 from .coders import Aim, open_coder
+from .coding.focus import Focus
 from .entropy.check import check_size
 from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
 from .format import container
 from .format.container import DEFAULT_MAX_PIXELS, Profile
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, Style
+from .options import DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, Style
 from .registry import AnyModel, find, of_file, of_tokens
 from .search import rate
 from .search.cuts import shortest
@@ -32,6 +34,7 @@ _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one pictu
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
+Box = tuple[int, int, int, int]  # x, y, width, height in px
 
 
 def encode(
@@ -48,6 +51,8 @@ def encode(
     device: str = "auto",
     letterbox: bool = False,
     keep_metadata: bool = False,
+    focus: Sequence[Box] = (),
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT,
 ) -> ByteString:
     """A picture as a prow file.
 
@@ -69,13 +74,16 @@ def encode(
             enlarge it again after decoding. Without it, larger pictures are cut into tiles.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
+        focus: boxes (x, y, width, height) in px of the picture, such as faces, which get a larger share of the file.
+            effort is without effect then, for it looks for what is best for the whole picture.
+        focus_weight: how many times dearer a bit is elsewhere (`prow.coding.focus`); 1 or more.
 
     Raises:
         InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
         BudgetError: a size below the minimum. ModelError: no such model.
     """
     target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox, tuple(focus), focus_weight)
     request.check()
     if keep_metadata and profile == "bare":
         raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
@@ -372,6 +380,8 @@ class _Request:
     effort: int
     device: str
     letterbox: bool = False
+    focus: Sequence[Box] = ()
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT
 
     def check(self) -> AnyModel:
         """The model that is asked for. Raises InputError and ModelError."""
@@ -402,6 +412,22 @@ class _Request:
             raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
         return container.payload_room(int(size), width, height, self.profile) - before
 
+    def parts(self, width: int, height: int) -> Focus | None:
+        """The parts that matter more in a picture of this size, if any. Raises InputError."""
+        weight = self.focus_weight
+        if isinstance(weight, bool) or not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 1):
+            raise InputError(f"focus_weight {weight!r} came, wanted a number of at least 1")
+        if not self.focus:
+            return None
+        for box in self.focus:
+            try:
+                x, y, across, down = map(operator.index, box)
+            except (TypeError, ValueError):
+                raise InputError(f"focus {box!r} came, wanted whole numbers x, y, width, height") from None
+            if not (0 <= x < x + across <= width and 0 <= y < y + down <= height):
+                raise InputError(f"focus {box!r} came, wanted x, y, width, height inside of {width} x {height} px")
+        return Focus(np.array(self.focus, dtype=np.int64), float(weight))
+
     def level(self) -> float:
         """The quality."""
         quality = DEFAULT_QUALITY if self.quality is None else self.quality
@@ -414,7 +440,7 @@ def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
     room, quality = request.room(width, height, len(model.external_id)), request.level()
-    aim = Aim(room, quality, int(request.effort), request.letterbox)
+    aim = Aim(room, quality, int(request.effort), request.letterbox, request.parts(width, height))
     return open_coder(model, request.device).encode(pictures, aim)
 
 

@@ -69,7 +69,7 @@ def encode(src: str, dst: str, size: int, **options: Any) -> None:
 @click.option(
     "--format", "picture_format", type=click.Choice(["png", "webp", "jpeg"]), default="png", help="Of the pictures."
 )
-@click.option("--style", type=click.Choice(STYLES), default=STYLES[0], help="As of prow decode.")
+@click.option("--style", type=click.Choice(STYLES), default=STYLES[0], hidden=True, help="As of prow decode.")
 @_keep
 @_device
 def decode(src: str, dst: str, **options: Any) -> None:

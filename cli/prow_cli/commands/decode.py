@@ -46,7 +46,8 @@ OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
     "--style",
     type=click.Choice(STYLES),
     default=STYLES[0],
-    help="faithful: nearest to the original; vivid: sharper, with detail that need not be true.",
+    hidden=True,
+    help="An experiment: docs/styles.md.",
 )
 @click.option("--format", "suffix", metavar="NAME", help="png, jpg, webp, ...; without it the suffix of OUT, or png.")
 @click.option("--allow-damaged", is_flag=True, help="Decode a file whose checksum is wrong all the same.")

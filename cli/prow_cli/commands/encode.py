@@ -13,7 +13,7 @@ import click
 import prow
 from prow.errors import FormatError
 from prow.format import container
-from prow.options import DEFAULT_EFFORT
+from prow.options import DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT
 
 from .. import batch
 from ..input import name_of, picture
@@ -48,6 +48,21 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     return value
 
 
+class Box(click.ParamType):
+    """Four whole numbers with commas between them."""
+
+    name = "X,Y,W,H"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y, width, height = map(int, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} came, wanted x,y,width,height in px", param, ctx)
+        return x, y, width, height
+
+
 @click.command()
 @batch.inputs_argument
 @batch.out_argument
@@ -72,6 +87,20 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
 @click.option("--letterbox", is_flag=True, help="With an imported model: the whole picture as one tile.")
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
+@click.option(
+    "--focus",
+    type=Box(),
+    multiple=True,
+    help="A part that gets a larger share of the file, such as a face; repeatable.",
+)
+@click.option(
+    "--focus-weight",
+    type=click.FloatRange(min=1),
+    callback=_finite,
+    default=DEFAULT_FOCUS_WEIGHT,
+    show_default=True,
+    help="How many times dearer a bit is elsewhere.",
+)
 @batch.options
 @force_option
 @quiet_option

@@ -96,13 +96,13 @@ class OnnxBackend:
         bases: Sequence[int],
         targets: np.ndarray,
         prediction: np.ndarray,
-        kappa: float,
+        kappa: np.ndarray,
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
         layout, tables, level = self.model.layout(pass_, grey=grey), self.model.tables, pass_.level
         residual, chosen = ops.lap(targets - prediction, level), []
-        for base, one in zip(bases, residual, strict=True):
+        for base, one, price in zip(bases, residual, kappa, strict=True):
             index = pass_.step_index(base)
             go, stop = tables.flag_bits(pass_.kind, index)
             counts, values = [], []
@@ -120,7 +120,7 @@ class OnnxBackend:
                         "stop": stop[None],
                         "ends": layout.ends.astype(np.int64),
                         "last": layout.last[tiles].astype(np.int64),
-                        "kappa": np.array(kappa, np.float32),
+                        "kappa": price[tiles, None],
                     },
                 )
                 counts.append(some_counts)

@@ -78,7 +78,7 @@ class TorchBackend:
         bases: Sequence[int],
         targets: Tensor,
         prediction: Tensor,
-        kappa: float,
+        kappa: np.ndarray,
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
@@ -86,6 +86,7 @@ class TorchBackend:
         ends, exists, last = (torch.from_numpy(a).to(self.device) for a in (layout.ends, layout.exists, layout.last))
         prices = [self.prices(pass_, base) for base in bases]
         sizes, residual = self._sizes(level), ops.lap(targets - prediction, level)
+        price = torch.from_numpy(kappa).to(self.device)
         values, counts = [], []
         for rows, tiles in row_batches(level, count):
             number = tiles.stop - tiles.start
@@ -105,7 +106,7 @@ class TorchBackend:
                 (go, stop),
                 ends,
                 last[tiles].repeat(count),
-                kappa,
+                price[:, tiles].reshape(-1, 1),
             )
             kept = (v * prefix_mask(c, ends, v.shape[1])).to(torch.int16)
             values.append(kept.unflatten(0, (count, -1)))

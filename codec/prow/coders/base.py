@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..coding.focus import Focus
 from ..format.tokens import Tokens
 from ..search.rate import Stream
 
@@ -18,13 +19,14 @@ class Aim:
 
     Attributes:
         room: bytes of each; None: as many as `quality` takes, 0 to 100. effort: 1 (quick) to 9 (slow).
-        letterbox: the whole picture as one tile.
+        letterbox: the whole picture as one tile. focus: parts that matter more than the rest, the same in all.
     """
 
     room: int | None
     quality: float
     effort: int
     letterbox: bool = False
+    focus: Focus | None = None
 
 
 class Coder(Protocol):

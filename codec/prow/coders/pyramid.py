@@ -16,7 +16,7 @@ from ..format.tokens import Tokens
 from ..options import Style
 from ..registry import ModelFile
 from ..search import rate
-from ..search.effort import EFFORTS
+from ..search.effort import EFFORTS, UNSEARCHED
 from .base import Aim
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class PyramidCoder:
     def encode(self, pictures: list[np.ndarray], aim: Aim) -> list[rate.Stream]:
         self._model.refuse_letterbox(aim.letterbox)
         if aim.room is None:
-            return rate.at_quality(self._codec, pictures, aim.quality)
-        effort = EFFORTS[aim.effort]
+            return rate.at_quality(self._codec, pictures, aim.quality, aim.focus)
+        effort = EFFORTS[aim.effort] if aim.focus is None else UNSEARCHED
         improve = self._improver(aim.effort, effort.rounds) if effort.rounds else None
-        return rate.at_bytes(self._codec, pictures, aim.room, effort, improve)
+        return rate.at_bytes(self._codec, pictures, aim.room, effort, improve, aim.focus)
 
     def _improver(self, effort: int, rounds: int) -> rate.Improve:
         """The gradient search of the model, on torch whatever the encoder runs on."""

@@ -44,6 +44,8 @@ class TiledCoder:
     def encode(self, pictures: list[np.ndarray], aim: Aim) -> list[Stream]:
         if aim.effort > MOST_EFFORT:
             raise InputError(f"effort {aim.effort} came, model {self.model.name} wants 1 to {MOST_EFFORT}")
+        if aim.focus is not None:
+            raise InputError(f"focus came, model {self.model.name} has none")
         height, width = pictures[0].shape[:2]
         letterbox = aim.letterbox and has_choice(width, height, self.model.tile)
         tiles = [cut(self._opaque(pixels), self.model.tile, letterbox=letterbox) for pixels in pictures]

@@ -12,6 +12,7 @@ from ..entropy.model import Model, StreamSpec
 from ..entropy.writer import Classes, Writer
 from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
+from .focus import Focus
 from .reconstruction import Reconstruction, filter_octaves
 
 KAPPA = 0.02  # price of a bit in squared quantiser steps: low, since what a pass drops the next one has to mend
@@ -27,6 +28,7 @@ class Wanted:
         targets: what each pass that is run should arrive at (`Backend.targets`); passes beyond these are left out.
         room: how many bytes of the stream are wanted, beyond which passes are left out; None: all.
         grey: a picture without colour. alpha: targets of its alpha plane as a grey picture; None: opaque.
+        focus: parts that matter more than the rest, if there are any.
     """
 
     base: int
@@ -34,6 +36,7 @@ class Wanted:
     room: int | None = None
     grey: bool = False
     alpha: list[Pictures] | None = None
+    focus: Focus | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +102,13 @@ def _planes(batch: Sequence[Wanted]) -> tuple[bool, bool]:
     return planes
 
 
+def _prices(wanted: Wanted, pass_: Pass, kappa: float) -> np.ndarray:
+    """The price of a bit in each tile of a pass: float32 [tiles]."""
+    if wanted.focus is None:
+        return np.full(len(pass_.level.boxes), kappa, np.float32)
+    return np.float32(kappa) * wanted.focus.factors(pass_)
+
+
 class Codec:
     """A model on a backend. All pictures of a call have one size and go through each pass together."""
 
@@ -129,13 +139,14 @@ class Codec:
             if not going:
                 break
             active = [active[place] for place in going]
+            prices = np.stack([_prices(batch[i], pass_, kappa) for i in active])
             prediction, parts = self._choose(
-                pictures, going, pass_, [batch[i].targets[index] for i in active], kappa, grey=grey
+                pictures, going, pass_, [batch[i].targets[index] for i in active], prices, grey=grey
             )
             alpha_parts: list[PassTokens | None] = [None] * len(active)
             if alpha:
                 wanted = [targets[index] for i in active if (targets := batch[i].alpha)]
-                _, alpha_parts[:] = self._choose(alphas, going, pass_, wanted, kappa, grey=True)
+                _, alpha_parts[:] = self._choose(alphas, going, pass_, wanted, prices, grey=True)
             for place, (i, part, alpha_part) in enumerate(zip(active, parts, alpha_parts, strict=True)):
                 streams[i].add(part, alpha_part, prediction[place : place + 1])
         return [stream.coded() for stream in streams]
@@ -146,14 +157,14 @@ class Codec:
         going: list[int],
         pass_: Pass,
         targets: list[Pictures],
-        kappa: float,
+        prices: np.ndarray,
         *,
         grey: bool,
     ) -> tuple[Pictures, list[PassTokens]]:
         """Predictions and tokens of the next pass, of the pictures that go on."""
         pictures.keep(going)
         prediction, wanted = pictures.predict(pass_), self.backend.concatenate(targets)
-        parts = self.backend.choose(pass_, pictures.bases, wanted, prediction, kappa, grey=grey)
+        parts = self.backend.choose(pass_, pictures.bases, wanted, prediction, prices, grey=grey)
         pictures.receive(parts)
         return prediction, parts
 

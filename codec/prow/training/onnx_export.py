@@ -25,7 +25,7 @@ from ..networks.tokenizer import Tokenizer
 from ..networks.vivid import Vivid
 
 # Inputs of the graphs.
-PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last")
+PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last", "kappa")
 GRAPHS = Path(__file__).parents[1] / "graphs"
 
 
@@ -169,7 +169,7 @@ def _tiles(config: Config) -> dict[str, Tensor]:
         "stop": torch.ones(1, n),
         "ends": torch.tensor(config.token_dims).cumsum(0),
         "last": torch.full((3,), n),
-        "kappa": torch.tensor(0.04),
+        "kappa": torch.full((3, 1), 0.04),
     }
 
 
