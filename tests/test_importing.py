@@ -19,6 +19,7 @@ from test_one_d_piece import TINY, Touch, draw_tensors
 import prow
 from prow import registry
 from prow.api import read_tokens
+from prow.backends import select
 from prow.external import folder
 from prow.published import one_d_piece, open_kind
 from prow_cli.main import main
@@ -129,6 +130,12 @@ def test_wrong_weights_are_refused_with_the_reason(weights: Path, models: Path, 
         output = run(f"models import piece {name}", 1)
         assert reason in output and output.count("\n") == 1
     assert not (tmp_path / "trace").exists() and not models.exists() and folder.names() == []
+
+
+def test_without_torch(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "why_not_torch", lambda: "torch is not installed: pip install 'prow[torch]'")
+    with pytest.raises(prow.InputError, match="import_model wants torch, but torch is not installed: pip install"):
+        prow.import_model("piece", weights)
 
 
 def test_a_folder_that_was_changed_is_no_model(imported: prow.ModelInfo, models: Path) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from . import registry
+from .backends.select import usable_device
 from .coders.tiled import BATCH, open_tokenizer
 from .coding.tiles import cut
 from .errors import InputError, ModelError
@@ -44,9 +45,11 @@ def import_model(name: str, file: str | os.PathLike[str], *, replace: bool = Fal
             the weights are the same.
 
     Raises:
-        ModelError: weights that are unknown, incomplete or broken. InputError: a name that will not do or is taken.
+        ModelError: weights that are unknown, incomplete or broken. InputError: a name that will not do or is taken, or
+            torch is not installed.
     """
     registry.check_name(name)
+    usable_device("cpu", "import_model")  # an error before all the work
     place, path = folder.models_folder() / name, Path(file)
     if place.exists() and not replace:
         raise InputError(f"there is a model {name} already ({place}): kept (replace=True or --force replaces it)")
