@@ -103,6 +103,11 @@ def decode_vectors() -> list[Hostile]:
         Hostile("absurd_size", large(65_535, 65_535, b"\x55"), "R11", "LimitError", "limit", "decode"),
         Hostile("absurd_size_bare", bare_absurd, "R11", "LimitError", "limit", "decode"),
         Hostile("unknown_model_200", small(model=200), "R10", "ModelError", "200", "decode"),
+        Hostile("external_unknown", small(model=127), "R10", "ModelError", "7061796c", "decode"),
+        Hostile("external_id_cut", small(model=127, payload=b"pay"), "R10", "ModelError", "3 of the 4 bytes", "decode"),
+        Hostile("external_id_missing", small(model=127, payload=b""), "R10", "ModelError", "0 of the 4", "decode"),
+        Hostile("external_bare", bytes([127, 5, 5, 9]), "R10", "ModelError", "1 of the 4", "decode"),
+        Hostile("elf", b"\x7fELF\x02\x01\x01\0\0\0", "R10", "ModelError", "46020101", "decode"),
         Hostile("text", b"Hello, prow!\n", "R10", "ModelError", "72", "decode"),
         Hostile("webp", webp, "R10", "ModelError", "82", "decode"),
     ]

@@ -13,6 +13,7 @@ import zlib
 from typing import Any
 
 MAX_SIDE = 65_535
+EXTERNAL = 127  # the model id of files whose payload says by its first 4 bytes what the model is
 RULES = {  # rule of SPEC.md section 3 -> what it is about
     "R1": "magic",
     "R2": "version",
@@ -52,16 +53,19 @@ class Bits:
 def parse(data: bytes) -> dict[str, Any]:
     """Fields, `state` (whole, cut or damaged), `payload` (bytes) and `extras` (a list of chunks) of a prow file.
 
+    `external_id` is that of a model that is not prow's own, in hexadecimal; None if there is none, or not all of it.
+
     Raises Violation for the first broken rule among R1 to R8. A broken R9 is the state "damaged": whether to
     refuse such data is up to the caller.
     """
     if not data:
         raise Violation("R3", "0 bytes came, at least 3 wanted")
-    if data[0] == 0xF5:
-        return parse_file(data)
-    if 1 <= data[0] <= 127:
-        return parse_bare(data)
-    raise Violation("R1", f"byte 0 is {data[0]:#04x}, 0xf5 or 0x01 to 0x7f wanted")
+    if not (data[0] == 0xF5 or 1 <= data[0] <= 127):
+        raise Violation("R1", f"byte 0 is {data[0]:#04x}, 0xf5 or 0x01 to 0x7f wanted")
+    fields = parse_file(data) if data[0] == 0xF5 else parse_bare(data)
+    external = fields["payload"][:4] if fields["model_id"] == EXTERNAL else None
+    fields["external_id"] = external.hex() if external is not None and len(external) == 4 else None
+    return fields
 
 
 def parse_file(data: bytes) -> dict[str, Any]:

@@ -126,10 +126,15 @@ def toy_model(toy_file: Path) -> ModelFile:
     return parse_model(toy_file.read_bytes(), "toy")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_imported_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those of whoever runs the tests are left out."""
+    os.environ["PROW_MODELS"] = str(tmp_path_factory.mktemp("models"))
+
+
 def forget_models() -> None:
     """Empty the registry's caches."""
-    for cached in (registry.models, registry.load, registry.load_by_id):
-        cached.cache_clear()
+    registry.forget()
 
 
 @pytest.fixture

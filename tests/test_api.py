@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("installed")
 NAMES = {
     *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
     *("Info", "PassInfo", "ModelInfo", "tokens_from_array", "placeholder"),
+    *("fit_tables", "import_model", "ordered_tokenizer", "register_tokenizer"),
     *("ProwError", "ProwWarning", "CutWarning", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),
 }

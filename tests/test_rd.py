@@ -244,7 +244,10 @@ def test_prow_is_compared_with_the_others(corpus: Path, tmp_path: Path, capsys) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare, prow-faces, anchor, jpeg"),
+        (
+            ["--codecs", "jpeg,gif"],
+            "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare, prow-faces, anchor, jpeg",
+        ),
         (["--metrics", "lpips"], "unknown metric 'lpips': wanted some of psnr, ms_ssim, ssimulacra2, st_lpips"),
         (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers"),
         (["--budgets", "0,12"], "--budgets is '0,12': wanted numbers from 1 to"),

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prow import errors
-from prow.format.container import pack, parse, parse_extras
+from prow.format.container import EXTERNAL, pack, parse, parse_extras
 
 SPEC = Path(__file__).resolve().parents[1] / "format_spec"
 HOSTILE = json.loads((SPEC / "vectors" / "hostile.json").read_text())
@@ -48,6 +48,8 @@ def check_agreement(data: bytes) -> None:
         assert subject in str(caught.value)
         return
     header, payload, state = parse(data)
+    external = payload[:4].hex() if header.model_id == EXTERNAL and len(payload) >= 4 else None
+    assert fields.pop("external_id") == external
     assert fields.pop("payload") == payload and fields.pop("state") == state
     assert fields.pop("trailing_bytes") == len(data) - header.header_bytes - len(payload)
     extras, sizes = parse_extras(data), {}
@@ -114,6 +116,7 @@ def test_command_prints_fields(tmp_path: Path) -> None:
         "state": "whole",
         "trailing_bytes": 3,
         "extras": [],
+        "external_id": None,
         "present_bytes": 7,
     }
 

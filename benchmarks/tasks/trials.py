@@ -15,7 +15,7 @@ from benchmarks.codecs.families import family_codecs
 from benchmarks.common import faces
 from benchmarks.common.corpus import Picture
 from benchmarks.quality.measure import best_by_psnr
-from benchmarks.quality.metrics import psnr
+from benchmarks.quality.metrics import class_of, psnr
 from benchmarks.quality.records import Point, Record, Wanted, record_of
 from benchmarks.tasks import ocr, text_pictures, top1
 from prow.image import load_rgb
@@ -39,14 +39,8 @@ class Task:
 
 def same_class(name: str, original: np.ndarray, picture: np.ndarray) -> tuple[float, dict[str, Any]]:
     """-> 1 if the network sees the same class in both, else 0; and the two classes."""
-    wanted, got = _class_of(original.tobytes(), *original.shape[:2]), top1.classify(picture)
+    wanted, got = class_of(original.tobytes(), *original.shape[:2]), top1.classify(picture)
     return float(wanted == got), {"class": got, "wanted": wanted}
-
-
-@functools.lru_cache(maxsize=1)
-def _class_of(pixels: bytes, height: int, width: int) -> int:
-    """-> the class of the original, kept while one decoded picture after the other is compared with it."""
-    return top1.classify(np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
 
 
 def words_read(name: str, original: np.ndarray, picture: np.ndarray) -> tuple[float, dict[str, Any]]:

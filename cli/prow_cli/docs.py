@@ -26,12 +26,15 @@ With `NO_COLOR` set nothing is coloured; only the bar of a batch ever is, and on
 
 
 def helps() -> Iterator[tuple[str, str]]:
-    """Name and help of `prow` and of each command, for a terminal of WIDTH columns."""
+    """Name and help of `prow`, of each command and of those in it, for a terminal of WIDTH columns."""
     settings = {**main.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
     top = click.Context(main, info_name="prow", **settings)
     yield "prow", main.get_help(top)
     for name, command in main.commands.items():
-        yield f"prow {name}", command.get_help(click.Context(command, parent=top, info_name=name))
+        context = click.Context(command, parent=top, info_name=name)
+        yield f"prow {name}", command.get_help(context)
+        for inner, one in command.commands.items() if isinstance(command, click.Group) else ():
+            yield f"prow {name} {inner}", one.get_help(click.Context(one, parent=context, info_name=inner))
 
 
 def page() -> str:

@@ -6,8 +6,9 @@
 
 Which function? `encode` and `decode` for files, `encode_many` and `decode_many` for many of them; `placeholder` for a
 few bytes that go into HTML or JSON; `truncate` to cut a file to a size and `inspect` to look into one, both without
-torch; `tokenize` and `detokenize` for the integers in between; `models` for what is installed. Each imports what it
-needs when it is first asked for. `import prow.pillow` makes Pillow read and write prow files.
+torch; `tokenize` and `detokenize` for the integers in between; `models` for what is installed, and
+`import_model`, `fit_tables` and `register_tokenizer` to make models of other tokenizers. Each imports what it needs
+when it is first asked for. `import prow.pillow` makes Pillow read and write prow files.
 """
 
 from importlib import import_module
@@ -30,8 +31,10 @@ from .format.container import truncate
 
 if TYPE_CHECKING:
     from .api import decode, decode_many, detokenize, encode, encode_many, placeholder, tokenize, tokens_from_array
+    from .importing import fit_tables, import_model
     from .inspection import Info, PassInfo, inspect
-    from .registry import ModelInfo, models
+    from .registry import ModelInfo, models, register_tokenizer
+    from .rows import ordered_tokenizer
 
 __all__ = [
     "BudgetError",
@@ -53,9 +56,13 @@ __all__ = [
     "detokenize",
     "encode",
     "encode_many",
+    "fit_tables",
+    "import_model",
     "inspect",
     "models",
+    "ordered_tokenizer",
     "placeholder",
+    "register_tokenizer",
     "tokenize",
     "tokens_from_array",
     "truncate",
@@ -66,8 +73,10 @@ _PLACES = {
         *("decode", "decode_many", "detokenize", "encode", "encode_many"),
         *("placeholder", "tokenize", "tokens_from_array"),
     ),
+    ".importing": ("fit_tables", "import_model"),
     ".inspection": ("Info", "PassInfo", "inspect"),
-    ".registry": ("ModelInfo", "models"),
+    ".registry": ("ModelInfo", "models", "register_tokenizer"),
+    ".rows": ("ordered_tokenizer",),
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -9,36 +9,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics
-from .arguments import flag, one_of, several, text, whole
-from .backends import select
-from .coding.codec import Codec
-from .coding.planes import merge
-from .coding.reconstruction import work
-from .coding.vivid import repaint
-from .entropy.check import check_size, check_tokens
-from .entropy.model import StreamSpec
-from .entropy.reader import read
+from .arguments import flag, one_of, several, text, told, whole
+from .coders import Aim, open_coder, work
+from .entropy.check import check_size
 from .errors import DamagedError, InputError, ProwError, warn_of_cut
 from .format import container
 from .format.container import Profile
 from .format.extras import block_crcs
-from .format.geometry import most_octaves
 from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, STYLES, Check, Style
-from .registry import ModelFile, load, load_by_id
+from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, Check, Style
+from .registry import find, of_file, of_tokens
 from .request import Box, Request, Target, target_of
 from .search import rate
 from .search.cuts import shortest
-from .search.effort import EFFORTS, UNSEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from PIL import Image
-
-    from .search.base_search import Candidate
 
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
@@ -58,6 +48,7 @@ def encode(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
     keep_metadata: bool = False,
     focus: Sequence[Box] = (),
     focus_weight: float = DEFAULT_FOCUS_WEIGHT,
@@ -80,6 +71,8 @@ def encode(
         effort: 1 (quick) to 9 (slow): how long to look for better tokens of the same size; above 5 it takes torch.
             Without effect on quality=.
         device: "auto", "cpu", "cuda" or any torch device.
+        letterbox: with a model whose tiles have one size (`prow.ordered`), make the whole picture fit one tile, and
+            enlarge it again after decoding. Without it, larger pictures are cut into tiles.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
         focus: boxes (x, y, width, height) in px of the picture, such as faces, which get a larger share of the file.
@@ -95,7 +88,7 @@ def encode(
         no such model.
     """
     target = target_of(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = Request(bytes, bpp, quality, model, profile, effort, device, focus, focus_weight)
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox, focus, focus_weight)
     request.check()
     one_of("check", check, CHECKS)
     keep_metadata = flag("keep_metadata", keep_metadata)
@@ -144,6 +137,7 @@ def encode_many(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> list[ByteString]:
     """Many pictures as prow files, in the same order; arguments as in `encode`, and sizes are those of each file.
@@ -154,7 +148,7 @@ def encode_many(
     Raises:
         As `encode`; a note on the error says which picture it is, counted from 0.
     """
-    request = Request(bytes, bpp, quality, model, profile, effort, device)
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
     request.check()
     pictures, limits = list[np.ndarray](), Limits(max_pixels)
     for index, image in enumerate(several("images", images, "pictures to go through")):
@@ -182,10 +176,11 @@ def tokenize(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    letterbox: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
-    request = Request(bytes, bpp, quality, model, profile, effort, device)
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
     request.check()
     pixels = load_pixels(image, Limits(max_pixels))
     with memory_errors(pixels.shape[1], pixels.shape[0]):
@@ -253,7 +248,8 @@ def decode_many(
             raise
         batch.append(tokens)
         facts.append(said)
-    keys = [(tokens.model_id, *_codec(tokens.model_id, style, device).alike(tokens)) for tokens in batch]
+    found = [of_tokens(tokens) for tokens in batch]
+    keys = [(model, open_coder(model, device, style).alike(one)) for model, one in zip(found, batch, strict=True)]
     images: list[Image.Image | None] = [None] * len(batch)
     for indices in _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS):
         some = [batch[i] for i in indices]
@@ -271,7 +267,8 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     """
     if not isinstance(tokens, Tokens):  # before it is asked for its model
         raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
-    tokens = check_tokens(tokens, load_by_id(whole("model_id", tokens.model_id, 1, 255)))
+    whole("model_id", tokens.model_id, 1, 255)
+    tokens = of_tokens(tokens).check(tokens)
     return _detokenize(tokens, style, device, octaves)
 
 
@@ -283,19 +280,48 @@ def _detokenize(tokens: Tokens, style: Style, device: str, octaves: int) -> Imag
     return _detokenize_alike([tokens], style, device, int(octaves))[0]
 
 
-def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str = "default") -> Tokens:
+def tokens_from_array(
+    array: np.ndarray,
+    *,
+    width: int,
+    height: int,
+    model: str = "default",
+    letterbox: bool = False,
+    strict: bool = True,
+) -> Tokens:
     """Symbols, as `Tokens.to_array` makes them, as tokens of a picture of a model.
 
     Args:
-        array: integers [n], 0 to 259 (`prow.format.sequence`). width, height: in px.
+        array: integers [n], 0 to 259, or of an ordered tokenizer 0 to 3 + its alphabet (`prow.format.sequence`).
+        width, height: in px. letterbox: as in `encode`.
+        strict: False for rows that were sampled: the first symbol that says nothing ends the row.
 
     Raises:
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
     check_size(width, height)
-    chosen = load(text("model", model, "the name of one (see prow.models())"))
-    tokens = Tokens.from_array(array, int(width), int(height), chosen.config)
-    return check_tokens(tokens, chosen)
+    strict, letterbox = flag("strict", strict), flag("letterbox", letterbox)
+    chosen = find(text("model", model, "the name of one (see prow.models())"))
+    if not isinstance(array, np.ndarray) or array.ndim != 1:
+        raise InputError(f"array {told(array)} came, wanted a numpy array of integers [n]")
+
+    def tokens(length: int | None) -> Tokens:
+        return chosen.tokens_from_array(array[:length], int(width), int(height), letterbox=letterbox)
+
+    try:
+        return tokens(None)
+    except InputError:
+        if strict:
+            raise
+    good, bad = 0, len(array)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            tokens(middle)
+            good = middle
+        except InputError:
+            bad = middle
+    return tokens(good)
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
@@ -327,13 +353,13 @@ def _open(
     present = header.header_bytes + len(payload)
     if warn and header.file_bytes is not None and state == "cut":
         warn_of_cut(present, header.file_bytes, stacklevel=3)
-    spec = StreamSpec(header.width, header.height, load_by_id(header.model_id))
+    model, stream = of_file(header, payload)
     limits.check_pixels(header.width, header.height)
     with memory_errors(header.width, header.height):
-        tokens = read(payload, spec, limits=limits)
+        tokens = model.read(stream, header.width, header.height, limits)
     if octaves is not None:
         _check_octaves(octaves, tokens)
-        limits.check_work(work(tokens, spec, octaves), len(payload))
+        limits.check_work(work(model, tokens, octaves), len(payload))
     return tokens, {"state": state, "bytes": present}
 
 
@@ -361,7 +387,7 @@ def _encode_to_target(pixels: np.ndarray, request: Request, target: Target) -> B
             best = max(values)
             shown = "infinite" if math.isinf(best) else f"{math.floor(best * 1e4) / 1e4:g}{target.unit}"
             raise InputError(
-                f"{target.name} {target.value:g}{target.unit} came, model {request.check().config.name} reaches "
+                f"{target.name} {target.value:g}{target.unit} came, model {request.check().name} reaches "
                 f"{shown} at most with this picture ({len(data):,} bytes)"
             )
         size *= _GROWTH
@@ -372,32 +398,16 @@ def _encode_to_target(pixels: np.ndarray, request: Request, target: Target) -> B
 def _encode(pictures: list[np.ndarray], request: Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
-    room, quality, focus = request.room(width, height), request.level(), request.parts(width, height)
-    effort = EFFORTS[int(request.effort)] if focus is None else UNSEARCHED
-    codec = Codec(select.open_backend(model, request.device))
-    if room is None:
-        return rate.at_quality(codec, pictures, quality, focus)
-    improve = _improver(model, request, effort.rounds) if effort.rounds else None
-    return rate.at_bytes(codec, pictures, room, effort, improve, focus)
-
-
-def _improver(model: ModelFile, request: Request, rounds: int) -> rate.Improve:
-    """The gradient search of a model, on torch whatever the encoder runs on."""
-    backend = select.open_torch(model, request.device, user=f"effort {request.effort}")
-    from .search.gradient_search import improved
-
-    def improve(pixels: np.ndarray, best: Candidate) -> tuple[ByteString, Tokens]:
-        return improved(backend, pixels, best, rounds)
-
-    return improve
+    room, quality = request.room(width, height, len(model.external_id)), request.level()
+    aim = Aim(room, quality, int(request.effort), bool(request.letterbox), request.parts(width, height))
+    return open_coder(model, request.device).encode(pictures, aim)
 
 
 def _pack(stream: rate.Stream, profile: Profile) -> ByteString:
     """A stream as a file."""
     tokens = stream.tokens
-    return container.pack(
-        stream.content, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile
-    )
+    payload = (tokens.external.id if tokens.external else b"") + stream.content
+    return container.pack(payload, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile)
 
 
 def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
@@ -411,39 +421,19 @@ def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: in
         yield from (indices[first : first + count] for first in range(0, len(indices), count))
 
 
-def _codec(model_id: int, style: Style, device: str) -> Codec:
-    """What decodes files of a model in a style. Raises InputError and ModelError."""
-    one_of("style", style, STYLES)
-    model = load_by_id(model_id)
-    if style == "vivid":
-        model.vivid_content()  # an error before all the work
-    return Codec(select.open_backend(model, device, vivid=style == "vivid"))
-
-
 def _check_octaves(octaves: int, tokens: Tokens) -> None:
     """Raise InputError if a picture has no level so far below full resolution."""
-    most = most_octaves(tokens.width, tokens.height, load_by_id(tokens.model_id).config.tile)
+    most = of_tokens(tokens).most_octaves(tokens.width, tokens.height)
     whole("octaves", octaves, 0, most, f" for {tokens.width} x {tokens.height} px")
 
 
 def _detokenize_alike(batch: list[Tokens], style: Style, device: str, octaves: int = 0) -> list[Image.Image]:
-    """The pictures that tokens stand for, all of one model and alike (`Codec.alike`)."""
-    codec = _codec(batch[0].model_id, style, device)
-    with memory_errors(batch[0].width, batch[0].height):
-        if style == "vivid":
-            pictures = zip(codec.decode_many(batch), batch, strict=True)
-            colours = [codec.backend.to_image(repaint(codec.backend, picture, tokens)) for picture, tokens in pictures]
-        else:
-            colours = codec.images(batch, octaves)
-        return [_image(codec, colour, tokens, octaves) for colour, tokens in zip(colours, batch, strict=True)]
-
-
-def _image(codec: Codec, colour: np.ndarray, tokens: Tokens, octaves: int) -> Image.Image:
-    """Decoded colour uint8 [H, W, 3], with its alpha, as a picture of its mode."""
+    """The pictures that tokens stand for, all of one model and alike (`Coder.alike`)."""
     from PIL import Image
 
-    pixels = merge(colour, tokens.grey, codec.alpha_image(tokens, octaves))
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    coder = open_coder(of_tokens(batch[0]), device, style)
+    with memory_errors(batch[0].width, batch[0].height):
+        return [Image.fromarray(pixels) for pixels in coder.decode(batch, octaves)]
 
 
 __all__ = [

@@ -5,25 +5,24 @@ from __future__ import annotations
 import dataclasses
 
 from .arguments import flag
-from .entropy.model import StreamSpec
-from .entropy.reader import read, read_start
 from .errors import HeaderError, ModelError
 from .format import container
-from .format.config import KIND_NAMES, step_size
+from .format.config import step_size
 from .format.limits import DEFAULT_MAX_PIXELS, Limits
 from .format.tokens import Tokens
-from .registry import load_by_id
+from .registry import AnyModel, of_file
 
 
 @dataclasses.dataclass(frozen=True)
 class PassInfo:
-    """One pass of a file: its kind, the level's size in px, tiles, quantiser step, tokens present."""
+    """One pass of a file: its kind, the level's size in px, tiles, quantiser step (0 if it is not known, None if there
+    is none), tokens present."""
 
     kind: str
     width: int
     height: int
     tiles: int
-    step: float
+    step: float | None
     tokens: int
 
 
@@ -37,7 +36,8 @@ class Info:
     those before the damage if that is known, else None. `model`, `mode`, `step` and `tokens_per_pass` are None if the
     model is not installed, the picture is above the pixel limit, (step) not even the base is there, or (the last one)
     nobody asked for it. `trailing_bytes` follow the payload; `extras` says how many bytes of content the chunks among
-    them have, by tag ("EXIF", "XMP ", "ICCP").
+    them have, by tag ("EXIF", "XMP ", "ICCP"). `external_id` is that of a model that is not in the package, as 8
+    hexadecimal digits, or fewer if the file was cut there; else None.
     """
 
     version: int
@@ -56,6 +56,7 @@ class Info:
     extras: dict[str, int]
     step: float | None
     tokens_per_pass: tuple[PassInfo, ...] | None
+    external_id: str | None = None
 
 
 def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
@@ -75,10 +76,12 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
     header, payload, state = container.parse(data)
     declared = header.file_bytes
     mode, step, per_pass, name = None, None, None, None
+    model, stream, external = None, b"", None
+    if header.model_id == container.EXTERNAL:
+        external = payload[: container.EXTERNAL_ID_BYTES].hex()
     try:
-        model = load_by_id(header.model_id)
+        model, stream = of_file(header, payload)
     except ModelError:
-        model = None
         if header.profile == "bare" and not bare:
             raise HeaderError(
                 f"byte 0 is {data[0]:02x}: f5 wanted for a file, or the id of an installed model for bare data "
@@ -86,12 +89,12 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
             ) from None
     blocks = container.sure_bytes(data)
     if model is not None and header.width * header.height <= DEFAULT_MAX_PIXELS:
-        name, spec = model.config.name, StreamSpec(header.width, header.height, model)
+        name, size = model.name, (header.width, header.height)
         if tokens:
-            found = read(payload, spec, limits=Limits())
-            base, mode, per_pass = found.base, found.mode, _passes(found, spec)
+            found = model.read(stream, *size, Limits())
+            base, mode, per_pass = found.base, found.mode, _passes(found, model)
         else:
-            base, grey, alpha = read_start(payload, spec)
+            base, grey, alpha = model.read_start(stream, *size)
             mode = ("L" if grey else "RGB") + "A" * alpha
         step = None if base is None else step_size(base)
     return Info(
@@ -111,13 +114,10 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
         extras={tag: len(content) for tag, content in container.parse_extras(data).items()},
         step=step,
         tokens_per_pass=per_pass,
+        external_id=external,
     )
 
 
-def _passes(tokens: Tokens, spec: StreamSpec) -> tuple[PassInfo, ...]:
-    infos = []
-    for pass_, part in zip(spec.passes, tokens.passes, strict=True):
-        step = step_size(pass_.step_index(tokens.base)) if tokens.base is not None else 0.0
-        level, count = pass_.level, int(part.counts.sum(dtype=int))
-        infos.append(PassInfo(KIND_NAMES[pass_.kind], level.width, level.height, level.tiles, step, count))
-    return tuple(infos)
+def _passes(tokens: Tokens, model: AnyModel) -> tuple[PassInfo, ...]:
+    counts = [int(part.counts.sum(dtype=int)) for part in tokens.passes]
+    return tuple(PassInfo(*facts, count) for facts, count in zip(model.passes_of(tokens), counts, strict=True))

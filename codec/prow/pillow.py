@@ -19,13 +19,10 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 from .api import detokenize, encode, read_tokens
-from .entropy.model import StreamSpec
-from .entropy.reader import read_start
 from .errors import DamagedError, FormatError, ModelError, ProwError
 from .format import container
 from .format.extras import read_chunks
-from .format.geometry import most_octaves
-from .registry import load_by_id
+from .registry import AnyModel, of_file
 
 __all__ = ["ProwImageFile"]
 
@@ -41,6 +38,7 @@ _SAVE_OPTIONS = (
     "model",
     "profile",
     "device",
+    "letterbox",
     "keep_metadata",
     "check",
 )
@@ -72,10 +70,11 @@ class ProwImageFile(ImageFile.ImageFile):
         self._header, self._octaves = header, 0
         there = fp.seek(0, os.SEEK_END)
         fp.seek(0)
-        self._mode, self._size = _mode_of(fp.read(_HEAD)), (header.width, header.height)
+        self._model, self._mode = _model_and_mode(fp.read(_HEAD))
+        self._size = (header.width, header.height)
         self.info.update(
             version=header.version,
-            model=_model_name(header.model_id),
+            model=self._model and self._model.name,
             bytes=min(there, header.file_bytes),
             state="cut" if there < header.file_bytes else "whole",
         )
@@ -93,13 +92,10 @@ class ProwImageFile(ImageFile.ImageFile):
         that the picture fills in units of the new px. `mode` is not heeded. None, and no change, if no smaller level
         will do.
         """
-        if size is None or not self.tile:
+        if size is None or not self.tile or self._model is None:
             return None
         width, height = self._header.width, self._header.height
-        try:
-            octaves = most_octaves(width, height, load_by_id(self._header.model_id).config.tile)
-        except ModelError:
-            return None
+        octaves = self._model.most_octaves(width, height)
         while octaves and (-(-width >> octaves) < size[0] or -(-height >> octaves) < size[1]):
             octaves -= 1
         if not octaves:
@@ -143,22 +139,15 @@ class ProwImageFile(ImageFile.ImageFile):
         return self.fp
 
 
-def _mode_of(head: bytes) -> str:
-    """The mode of a file by its first bytes; RGB if its model is not installed."""
+def _model_and_mode(head: bytes) -> tuple[AnyModel | None, str]:
+    """The model and the mode of a file by its first bytes; None and RGB if its model is not installed."""
     header, payload, _ = container.parse(head)
     try:
-        spec = StreamSpec(header.width, header.height, load_by_id(header.model_id))
+        model, stream = of_file(header, payload)
     except ModelError:
-        return "RGB"
-    _, grey, alpha = read_start(payload, spec)
-    return ("L" if grey else "RGB") + "A" * alpha
-
-
-def _model_name(model_id: int) -> str | None:
-    try:
-        return load_by_id(model_id).config.name
-    except ModelError:
-        return None
+        return None, "RGB"
+    _, grey, alpha = model.read_start(stream, header.width, header.height)
+    return model, ("L" if grey else "RGB") + "A" * alpha
 
 
 def _accept(prefix: bytes) -> bool | str:

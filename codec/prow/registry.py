@@ -1,21 +1,34 @@
-"""The models in the package: which there are, and how to load one (SPEC section 6)."""
+"""Which models there are, and how to load one: those in the package (SPEC section 6), those in the user's folder, and
+those that `register_tokenizer` made (section 7)."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import re
 import struct
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from .entropy.model import Model
+from .entropy.check import check_tokens
+from .entropy.model import Model, StreamSpec
+from .entropy.reader import read, read_start
 from .entropy.tables import Tables, check_shapes
-from .errors import ModelError
-from .format.config import Config
+from .errors import InputError, ModelError, ProwWarning
+from .external import folder
+from .external.model import ExternalModel, Source
+from .format.config import KIND_NAMES, Config, step_size
+from .format.container import EXTERNAL, EXTERNAL_ID_BYTES, Header
+from .format.geometry import most_octaves
+from .format.limits import Limits
+from .format.tokens import Tokens
+from .ordered import OrderedTokenizer, check_tokenizer
 from .sums import SHA256
 
 DEFAULT = "prow-small"
@@ -29,7 +42,7 @@ _WEIGHT_DTYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
     """One installed model. `weights_bytes` and `sha256` are those of its file; `vivid_sha256` that of the file of its
-    vivid style, None if it has none."""
+    vivid style, None if it has none. `external_id`: 8 hexadecimal digits, None for a model in the package."""
 
     id: int
     name: str
@@ -38,6 +51,48 @@ class ModelInfo:
     sha256: str
     is_default: bool
     vivid_sha256: str | None
+    external_id: str | None = None
+
+
+class AnyModel(Protocol):
+    """What is known of any model without pixels; `prow.coders` adds these. Sizes are width and height in px."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model_id(self) -> int: ...
+
+    @property
+    def external_id(self) -> bytes:
+        """What a payload begins with; empty for a model in the package."""
+        ...
+
+    def read(self, stream: bytes, width: int, height: int, limits: Limits | None = None) -> Tokens:
+        """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Raises LimitError
+        if there are limits and the bytes ask for more work; without, it never fails."""
+        ...
+
+    def read_start(self, stream: bytes, width: int, height: int) -> tuple[int | None, bool, bool]:
+        """The base (None if there is none, or it did not come), whether a picture is grey and whether it has alpha, as
+        far as the bytes say; reads no more than that takes."""
+        ...
+
+    def check(self, tokens: Tokens) -> Tokens:
+        """The same tokens, with Python's numbers. Raises InputError for those that no stream can say."""
+        ...
+
+    def tokens_from_array(self, array: np.ndarray, width: int, height: int, *, letterbox: bool = False) -> Tokens:
+        """Symbols as `Tokens.to_array` makes them. Raises InputError."""
+        ...
+
+    def most_octaves(self, width: int, height: int) -> int:
+        """How far the coarsest level is below full resolution."""
+        ...
+
+    def passes_of(self, tokens: Tokens) -> list[tuple[str, int, int, int, float | None]]:
+        """Kind, width, height, tiles and quantiser step of each pass; 0 for a step without a base, None for none."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +105,49 @@ class ModelFile(Model):
 
     content: bytes
     vivid: bytes | None = None
+    external_id = b""
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def model_id(self) -> int:
+        return self.config.model_id
+
+    def read(self, stream: bytes, width: int, height: int, limits: Limits | None = None) -> Tokens:
+        """As `AnyModel.read`; so are the others."""
+        return read(stream, StreamSpec(width, height, self), limits=limits)
+
+    def read_start(self, stream: bytes, width: int, height: int) -> tuple[int | None, bool, bool]:
+        return read_start(stream, StreamSpec(width, height, self))
+
+    def check(self, tokens: Tokens) -> Tokens:
+        return check_tokens(tokens, self)
+
+    def tokens_from_array(self, array: np.ndarray, width: int, height: int, *, letterbox: bool = False) -> Tokens:
+        self.refuse_letterbox(letterbox)
+        return check_tokens(Tokens.from_array(array, width, height, self.config), self)
+
+    def most_octaves(self, width: int, height: int) -> int:
+        return most_octaves(width, height, self.config.tile)
+
+    def passes_of(self, tokens: Tokens) -> list[tuple[str, int, int, int, float | None]]:
+        return [
+            (
+                KIND_NAMES[pass_.kind],
+                pass_.level.width,
+                pass_.level.height,
+                pass_.level.tiles,
+                0.0 if tokens.base is None else step_size(pass_.step_index(tokens.base)),
+            )
+            for pass_ in StreamSpec(tokens.width, tokens.height, self).passes
+        ]
+
+    def refuse_letterbox(self, letterbox: bool) -> None:
+        """Raises InputError if a letterbox is asked for."""
+        if letterbox:
+            raise InputError(f"letterbox came, model {self.name} takes pictures of any size as they are")
 
     def weights(self, prefix: str) -> dict[str, np.ndarray]:
         """float32 weights under their names in the file, of which all that start with `prefix`. Raises ModelError."""
@@ -87,12 +185,37 @@ def models() -> tuple[ModelInfo, ...]:
         config, is_default, size = model.config, name == DEFAULT, len(model.content)
         vivid = hashlib.sha256(model.vivid).hexdigest() if model.vivid else None
         infos.append(ModelInfo(config.model_id, name, config.description, size, digest, is_default, vivid))
+    for model, *_ in _external():
+        facts = (model.name, model.description, model.weights_bytes, model.sha256)
+        infos.append(ModelInfo(EXTERNAL, *facts, False, None, model.external_id.hex()))
     return tuple(sorted(infos, key=lambda m: m.id))
+
+
+def find(name: str) -> AnyModel:
+    """An installed model by name, "default" included.
+
+    Raises:
+        ModelError: no model of this name, or its file is not a valid model file.
+    """
+    if name in _registered:
+        return _registered[name]
+    return _variants(name)[0] if name in folder.names() else load(name)
+
+
+def of_file(header: Header, payload: bytes) -> tuple[AnyModel, bytes]:
+    """The model that a file needs, and the stream in its payload. Raises ModelError."""
+    external = payload[:EXTERNAL_ID_BYTES] if header.model_id == EXTERNAL else b""
+    return _by_ids(header.model_id, external), payload[len(external) :]
+
+
+def of_tokens(tokens: Tokens) -> AnyModel:
+    """The model that tokens are of. Raises ModelError."""
+    return _by_ids(tokens.model_id, tokens.external.id if tokens.external else b"")
 
 
 @cache
 def load(name: str) -> ModelFile:
-    """An installed model by name, "default" included.
+    """A model in the package by name, "default" included; `find` knows the others, too.
 
     Raises:
         ModelError: no model of this name, or its file is not a valid model file, or not the one of this release.
@@ -100,7 +223,8 @@ def load(name: str) -> ModelFile:
     if name == "default":
         return load(DEFAULT)
     if name not in _files():
-        raise ModelError(f"model {name!r} came, installed are {_installed()}")
+        where = " in the package" if name in _registered or name in folder.names() else ""
+        raise ModelError(f"model {name!r} came, installed{where} are {_installed(packaged=bool(where))}")
     file = _files()[name]
     vivid = file.parent / "vivid" / file.name
     return parse_model(read_checked(file), name, read_checked(vivid) if vivid.is_file() else None)
@@ -108,7 +232,7 @@ def load(name: str) -> ModelFile:
 
 @cache
 def load_by_id(model_id: int) -> ModelFile:
-    """An installed model by the id in a header.
+    """A model in the package by the id in a header.
 
     Raises:
         ModelError: the id is not installed. Says where to look.
@@ -117,7 +241,7 @@ def load_by_id(model_id: int) -> ModelFile:
         if load(name).config.model_id == model_id:
             return load(name)
     raise ModelError(
-        f"the file needs model id {model_id}, installed are {_installed()}; "
+        f"the file needs model id {model_id}, installed are {_installed(packaged=True)}; "
         "a newer release of prow may have it (pip install --upgrade prow), or this is no prow file"
     )
 
@@ -144,8 +268,92 @@ def read_checked(file: Path) -> bytes:
     return content
 
 
-def _installed() -> str:
-    return ", ".join(f"{load(name).config.model_id} ({name})" for name in _files()) or "none"
+def _installed(*, packaged: bool) -> str:
+    names = [f"{load(name).config.model_id} ({name})" for name in _files()]
+    return ", ".join(names if packaged else [*names, *_registered, *folder.names()]) or "none"
+
+
+# -- models that are not in the package ----------------------------------------------------------------------------
+
+_registered: dict[str, ExternalModel] = {}
+
+
+@cache
+def _variants(name: str) -> list[ExternalModel]:
+    return folder.load_variants(name)
+
+
+def _external() -> Iterator[list[ExternalModel]]:
+    """Each with all of its tables; a folder that holds none is left out, with a ProwWarning."""
+    yield from ([model] for model in _registered.values())
+    for name in folder.names():
+        try:
+            yield _variants(name)
+        except ModelError as error:
+            warnings.warn(str(error), ProwWarning, stacklevel=3)
+
+
+def _by_ids(model_id: int, external_id: bytes) -> AnyModel:
+    if model_id != EXTERNAL:
+        return load_by_id(model_id)
+    if len(external_id) < EXTERNAL_ID_BYTES:
+        raise ModelError(f"{len(external_id)} of the {EXTERNAL_ID_BYTES} bytes came that name the file's model")
+    for variants in _external():
+        for model in variants:
+            if model.external_id == external_id:
+                return model
+    known = ", ".join(f"{model.external_id.hex()} ({model.name})" for model, *_ in _external()) or "none"
+    raise ModelError(
+        f"the file needs the external model {external_id.hex()}, there are {known}; "
+        "import the weights that it was made with (prow models import NAME FILE)"
+    )
+
+
+def register_tokenizer(name: str, tokenizer: OrderedTokenizer, *, sha256: str, description: str = "") -> None:
+    """Make a model of an ordered tokenizer, for as long as this process lives.
+
+    `encode` and all others then take its name, and files of it are read. To read them elsewhere, register the same
+    there.
+
+    Args:
+        name: small letters, digits, and `-`, `.` or `_` between them.
+        tokenizer: see `prow.ordered`.
+        sha256: 64 hexadecimal digits that stand for its weights: files name the model by the first 8 of them.
+
+    Raises:
+        InputError: a name, a tokenizer or a sha256 that will not do; another model that is named so in files.
+    """
+    check_name(name)
+    check_tokenizer(tokenizer)
+    if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise InputError(f"sha256 {sha256!r} came, wanted 64 hexadecimal digits")
+    sizes = (tokenizer.tile, tokenizer.tokens, tokenizer.alphabet)
+    model = ExternalModel(name, description, sha256, 0, *sizes, Source(tokenizer))
+    check_new(model)
+    _registered[name] = model
+    forget()
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for what no external model can be called."""
+    if not isinstance(name, str) or not re.fullmatch("[a-z0-9]+([-._][a-z0-9]+)*", name):
+        raise InputError(f"the name {name!r} came, wanted small letters, digits, and - . _ between them")
+    if name == "default" or name in _files():
+        raise InputError(f"the name {name!r} came, which a model of the package has: wanted another one")
+
+
+def check_new(model: ExternalModel) -> None:
+    """Raises InputError if files name another external model as they would this one."""
+    for variants in _external():
+        for other in variants:
+            if other.external_id == model.external_id and other.name != model.name:
+                raise InputError(f"{model.name} came, but model {other.name} has the same external id: it is there")
+
+
+def forget() -> None:
+    """Look again which models there are."""
+    for cached in (models, load, load_by_id, _variants):
+        cached.cache_clear()
 
 
 def parse_model(content: bytes, name: str, vivid: bytes | None = None) -> ModelFile:

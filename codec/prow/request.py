@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import metrics
-from .arguments import number, one_of, several, text, told, whole
+from .arguments import flag, number, one_of, several, text, told, whole
 from .coding.focus import Focus
 from .errors import BudgetError, InputError
 from .format import container
 from .format.container import Profile
 from .options import DEFAULT_FOCUS_WEIGHT, DEFAULT_QUALITY
-from .registry import ModelFile, load
+from .registry import AnyModel, find
 
 Box = tuple[int, int, int, int]  # x, y, width, height in px
 _MOST_BYTES = 1 << 62  # what a size in bits per pixel may come to
@@ -57,10 +57,11 @@ class Request:
     profile: Profile
     effort: int
     device: str
+    letterbox: bool = False
     focus: Sequence[Box] = ()
     focus_weight: float = DEFAULT_FOCUS_WEIGHT
 
-    def check(self) -> ModelFile:
+    def check(self) -> AnyModel:
         """The model that is asked for. Raises InputError and ModelError."""
         one_of("profile", self.profile, ("file", "bare"))
         given = [name for name in ("bytes", "bpp", "quality") if getattr(self, name) is not None]
@@ -72,7 +73,8 @@ class Request:
         if self.bpp is not None:
             number("bpp", self.bpp, "a number above 0", 0, above=True)
         self.level()
-        return load(text("model", self.model, "the name of one (see prow.models())"))
+        flag("letterbox", self.letterbox)
+        return find(text("model", self.model, "the name of one (see prow.models())"))
 
     @property
     def least(self) -> int:
@@ -83,8 +85,8 @@ class Request:
         """Raises BudgetError."""
         raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {self.least}")
 
-    def room(self, width: int, height: int) -> int | None:
-        """Payload bytes in a file of a picture; None if a quality is asked for."""
+    def room(self, width: int, height: int, before: int = 0) -> int | None:
+        """Bytes of the stream in a file of a picture, behind `before` others; None if a quality is asked for."""
         size = None if self.bytes is None else int(self.bytes)
         if self.bpp is not None:
             size = math.floor(min(float(self.bpp) * width * height / 8, _MOST_BYTES))
@@ -92,7 +94,7 @@ class Request:
             return None
         if size < self.least:
             self.refuse(size)
-        return container.payload_room(size, width, height, self.profile)
+        return container.payload_room(size, width, height, self.profile) - before
 
     def parts(self, width: int, height: int) -> Focus | None:
         """The parts that matter more in a picture of this size, if any. Raises InputError."""

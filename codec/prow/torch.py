@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from . import api
 from .errors import InputError
 from .format import container
+from .format.tokens import Tokens
 from .image import load_rgb
 from .options import Style
 
@@ -112,6 +113,48 @@ def collate(
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     pictures = torch.from_numpy(np.stack([load_rgb(image) for image in images])).permute(0, 3, 1, 2)
     return (pictures.contiguous().to(where), *(_column(values) for values in list(zip(*samples, strict=True))[1:]))
+
+
+def collate_tokens(samples: Sequence[Tokens], *, length: int | None = None) -> Tensor:
+    """Tokens of pictures as one batch for a generative model.
+
+    Args:
+        length: of each row; None: that of the longest. A longer row is cut, which leaves its most important tokens.
+
+    Returns:
+        int64 [B, length], rows of `Tokens.to_array` filled with 0, which says that nothing follows.
+
+    Raises:
+        InputError: no samples, those of several vocabularies, or of grey pictures or such with alpha.
+    """
+    if not samples:
+        raise InputError("no samples came, wanted one or more")
+    if len(kinds := sorted({tokens.vocabulary for tokens in samples})) > 1:
+        raise InputError(f"tokens of vocabularies {kinds[0]} and {kinds[1]} came in one batch, wanted one")
+    rows = [tokens.to_array() for tokens in samples]
+    batch = torch.zeros(len(rows), max(map(len, rows)) if length is None else length, dtype=torch.int64)
+    for place, row in zip(batch, rows, strict=True):
+        row = row[: len(place)]
+        place[: len(row)] = torch.from_numpy(row.astype(np.int64))
+    return batch
+
+
+def tokens_from_rows(
+    rows: Tensor, *, width: int, height: int, model: str = "default", letterbox: bool = False, strict: bool = True
+) -> list[Tokens]:
+    """Inverse of `collate_tokens`, for rows that a generative model sampled, too.
+
+    Args:
+        rows: integers [B, length]. Others as in `prow.tokens_from_array`: with `strict=False` a row ends at the first
+            symbol that says nothing.
+
+    Raises:
+        InputError: rows of another shape or type, and as `prow.tokens_from_array`.
+    """
+    if rows.ndim != 2 or rows.is_floating_point():
+        raise InputError(f"rows {rows.dtype} {list(rows.shape)} came, wanted integers [B, length]")
+    size = {"width": width, "height": height, "model": model, "letterbox": letterbox}
+    return [api.tokens_from_array(row, strict=strict, **size) for row in rows.cpu().numpy()]
 
 
 def _column(values: Sequence[Any]) -> Tensor | list[Any]:

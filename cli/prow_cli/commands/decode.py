@@ -28,6 +28,7 @@ from ..output import (
     verbose_option,
     write,
 )
+from ..progress_bar import progress_bar
 from ..sizes import max_pixels_option
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def decode(
         _format_of(f".{suffix.lstrip('.').lower()}", f"--format {suffix}") if suffix else _picture_format(out)
     )
     check_free(out, force=force)
-    data, remarks = _decoded(inputs[0], out, picture_format=picture_format, options=options)
+    with progress_bar(quiet=quiet):
+        data, remarks = _decoded(inputs[0], out, picture_format=picture_format, options=options)
     write(out, data, force=force)
     tell(out, f"{picture_format}, {len(data):,} bytes", quiet=quiet, verbose=verbose)
     tell_json(as_json, out=out, format=picture_format, bytes=len(data), remarks=remarks)

@@ -31,6 +31,7 @@ from ..output import (
     warnings_into,
     write,
 )
+from ..progress_bar import progress_bar
 from ..sizes import FITS, Size, max_pixels_option
 
 SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
@@ -84,6 +85,7 @@ class Box(click.ParamType):
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@click.option("--letterbox", is_flag=True, help="With an imported model: the whole picture as one tile.")
 @max_pixels_option
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
 @click.option(
@@ -143,7 +145,8 @@ def encode(
         return
     check_free(out, force=force)
     start = time.perf_counter()
-    data, remarks = work(inputs[0], out)
+    with progress_bar(quiet=quiet):
+        data, remarks = work(inputs[0], out)
     write(out, data, force=force)
     header, _, _ = container.parse(data)
     text = f"{len(data):,} bytes, {8 * len(data) / (header.width * header.height):.4f} bits per pixel"
@@ -176,16 +179,16 @@ def _encoded(source: str, out: str, *, options: dict[str, Any]) -> tuple[bytes, 
 
 def _why_not(path: Path, *, size: int | None, model: str, profile: str) -> str:
     """Why the file there is not one that `encode` would make; "" if it may be."""
-    from prow.registry import load
+    from prow.registry import find
 
-    data = path.read_bytes()
+    data, wanted = path.read_bytes(), find(model)
     try:
-        header, _, state = container.parse(data)
+        header, payload, state = container.parse(data)
     except FormatError:
         return "is no prow file"
     if header.profile != profile:
         return f"is no prow file of the {profile} profile"
-    if header.model_id != load(model).config.model_id:
+    if header.model_id != wanted.model_id or not payload.startswith(wanted.external_id):
         return f"is of another model than {model} (id {header.model_id})"
     if state != "whole":
         return f"is {state}"

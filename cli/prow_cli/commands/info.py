@@ -46,7 +46,8 @@ def _tell(facts: prow.Info) -> None:
     if facts.declared_bytes is not None:
         came = f"{facts.present_bytes:,} of {facts.declared_bytes:,} bytes, {facts.state}"
     click.echo(f"format    version {facts.version}, {facts.profile} profile")
-    click.echo(f"model     {facts.model or 'not installed'} (id {facts.model_id})")
+    which = f"id {facts.model_id}" if facts.external_id is None else f"external id {facts.external_id or 'cut off'}"
+    click.echo(f"model     {facts.model or 'not installed'} ({which})")
     click.echo(f"picture   {facts.width:,} x {facts.height:,} px" + (f", {facts.mode}" if facts.mode else ""))
     click.echo(f"size      {came}, {8 * facts.present_bytes / (facts.width * facts.height):.4f} bits per pixel")
     if facts.check is not None:
@@ -58,7 +59,8 @@ def _tell(facts: prow.Info) -> None:
     if facts.step is not None:
         click.echo(f"step      {facts.step:.4g} grey levels at full resolution")
     for number, one in enumerate(facts.tokens_per_pass or (), 1):
+        step = "" if one.step is None else f"step {one.step:>6.2f}  "
         click.echo(
             f"pass {number:<4} {one.kind:<7} {one.width:>6,} x {one.height:<6,} px  {one.tiles:>6,} tiles  "
-            f"step {one.step:>6.2f}  {one.tokens:>8,} tokens"
+            f"{step}{one.tokens:>8,} tokens"
         )

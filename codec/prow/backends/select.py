@@ -141,6 +141,11 @@ def open_torch(model: ModelFile, device: str, *, vivid: bool = False, user: str 
         InputError: torch is not installed, or cannot use the device.
     """
     wanted()  # so that a wrong name is an error here too
+    return _torch(model, usable_device(device, user), vivid)
+
+
+def usable_device(device: str, user: str = "") -> str:
+    """The torch device that "auto" or a name stands for; arguments and errors as in `open_torch`."""
     if why_not := why_not_torch():
         raise InputError(f"{user} wants torch, but {why_not}" if user else why_not)
     import torch
@@ -151,7 +156,7 @@ def open_torch(model: ModelFile, device: str, *, vivid: bool = False, user: str 
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(f"device {device!r} came, torch cannot use it: {str(error).splitlines()[0]}") from None
-    return _torch(model, device, vivid)
+    return device
 
 
 @cache

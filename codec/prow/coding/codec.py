@@ -173,10 +173,6 @@ class Codec:
         """Tokens -> picture [C, H, W], 0 to 255; see `decode_many`."""
         return self.decode_many([tokens], octaves)[0]
 
-    def decode_alpha(self, tokens: Tokens, octaves: int = 0) -> Pictures | None:
-        """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
-        return self.decode(self._alpha(tokens), octaves) if tokens.shown_alpha else None
-
     @staticmethod
     def _alpha(tokens: Tokens) -> Tokens:
         """The alpha plane as a grey picture."""
@@ -199,7 +195,7 @@ class Codec:
         return [enlarged(self.backend, picture, levels) for picture in self._until(batch, stop)]
 
     def alpha_image(self, tokens: Tokens, octaves: int = 0) -> np.ndarray | None:
-        """As `decode_alpha`, as uint8 [H, W, C]."""
+        """Tokens -> alpha as a grey picture uint8 [H, W, C], 255 where opaque; None without alpha."""
         return self.images([self._alpha(tokens)], octaves)[0] if tokens.shown_alpha else None
 
     def _plan(self, tokens: Tokens) -> tuple[Pass, ...]:

@@ -20,12 +20,13 @@ from .tables import MAX_MAGNITUDE
 
 def check_size(width: int, height: int) -> None:
     """Raises InputError: a size in px that no file has, or of more pixels than a decoder takes by default."""
-    _check_sides(width, height)
+    check_sides(width, height)
     if int(width) * int(height) > DEFAULT_MAX_PIXELS:
         raise InputError(f"{width} x {height} px came, wanted at most {DEFAULT_MAX_PIXELS:,} pixels")
 
 
-def _check_sides(width: int, height: int) -> None:
+def check_sides(width: int, height: int) -> None:
+    """Raises InputError: a size in px that no file has."""
     for side in (width, height):
         if isinstance(side, bool) or not isinstance(side, Integral) or not 1 <= side <= MAX_SIDE:
             raise InputError(f"{told(width)} x {told(height)} px came, wanted whole numbers from 1 to {MAX_SIDE:,}")
@@ -38,7 +39,7 @@ def check_tokens(tokens: Tokens, model: Model) -> Tokens:
         InputError: a size or base that does not exist, passes or arrays of another shape, more tokens than a tile can
             have, integers beyond a tile's tokens or too large. Names the pass and the tile.
     """
-    _check_sides(tokens.width, tokens.height)
+    check_sides(tokens.width, tokens.height)
     flag("grey", tokens.grey)
     plan = StreamSpec(int(tokens.width), int(tokens.height), model).passes
     base = tokens.base

@@ -23,17 +23,19 @@ def _model(frequencies: np.ndarray) -> coding.model.Categorical:
 
 
 class Encoder:
-    """A range encoder with a model's tables, which remembers the classes that came."""
+    """A range encoder with a model's tables, which remembers the classes that came. `choices` wants no tables."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables | None) -> None:
         self._tables, self._coder = tables, coding.queue.RangeEncoder()
         self.symbol_classes, self.flag_classes = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint8)]
 
     def symbols(self, symbols: np.ndarray, classes: np.ndarray) -> None:
+        assert self._tables is not None
         self.symbol_classes.append(classes.astype(np.uint8))
         self._encode(symbols, self._tables.probabilities, classes)
 
     def flags(self, flags: np.ndarray, classes: np.ndarray) -> None:
+        assert self._tables is not None
         self.flag_classes.append(classes.astype(np.uint8))
         self._encode(flags, self._tables.flag_probabilities, classes)
 
@@ -62,9 +64,10 @@ class Decoder:
     """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended.
 
     `asked` counts the symbols that were asked for. What is called before each batch may refuse the count.
+    `choices` wants no tables.
     """
 
-    def __init__(self, data: bytes, tables: Tables, check: Callable[[int], None] = lambda asked: None) -> None:
+    def __init__(self, data: bytes, tables: Tables | None, check: Callable[[int], None] = lambda asked: None) -> None:
         self._tables, self._check, self.asked = tables, check, 0
         fill = 16 + -len(data) % 4
         words = [np.frombuffer(data + pad * fill, dtype=">u4").astype(np.uint32) for pad in (b"\x00", b"\xff")]
@@ -76,9 +79,11 @@ class Decoder:
         self._check(self.asked)
 
     def symbols(self, classes: np.ndarray) -> np.ndarray:
+        assert self._tables is not None
         return self._many(self._tables.probabilities, classes)
 
     def flags(self, classes: np.ndarray) -> np.ndarray:
+        assert self._tables is not None
         return self._many(self._tables.flag_probabilities, classes)
 
     def _many(self, probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ from ..errors import BudgetError, DamagedError, HeaderError, InputError, Version
 from .extras import chunk, good_bytes, read_chunks
 
 __all__ = [
+    "EXTERNAL",
+    "EXTERNAL_ID_BYTES",
     "MAGIC",
     "MAX_SIDE",
     "MIN_BARE_BYTES",
@@ -50,6 +52,8 @@ VERSION = 1
 MAX_SIDE = 65_535  # px
 MIN_BYTES = 32  # smallest budget of an encoder, file profile
 MIN_BARE_BYTES = 16  # the same, bare profile
+EXTERNAL = 127  # model id of files whose payload begins with an external id, which says what the model is
+EXTERNAL_ID_BYTES = 4
 
 SMALL_HEADER_BYTES = 12
 LARGE_HEADER_BYTES = 15
@@ -238,6 +242,7 @@ def truncate(data: bytes, n: int) -> bytes:
         hint = f" to more than {sure:,} bytes" if sure else ""
         raise DamagedError(f"damaged file: the CRC does not match, so it cannot be cut{hint}")
     minimum = header_bytes(header.width, header.height, 1, header.profile) + 1
+    minimum += EXTERNAL_ID_BYTES if header.model_id == EXTERNAL else 0
     if n < minimum:
         raise BudgetError(f"budget too small: {n} bytes came, at least {minimum} wanted for this picture")
     if header.profile == "bare":

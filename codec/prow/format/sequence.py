@@ -19,6 +19,9 @@ STOPs behind the last token of a pass are left out, and so are NEXTs behind the 
 smaller than the others has zeros where it lacks integers, so that the n-th token of a tile is as long for all tiles.
 
 Any row cut short and filled with PAD is a row: integers that are cut off are 0. Size and model are not in it.
+
+A row of an ordered tokenizer's tokens (`prow.ordered`) has no base, no NEXT and no ESCAPE. Its one pass is written in
+the same way, with a VALUE for each token: 4 + v, v from 0 to its alphabet - 1.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import numpy as np
 from ..errors import InputError
 
 PAD, NEXT, STOP, ESCAPE, BYTE = range(5)  # of the bytes, that of 0
+VALUE = BYTE  # of an ordered tokenizer, likewise
 VOCABULARY = BYTE + 256
 _MIDDLE, _HALF = 128, 1 << 15  # what is added to an integer, as one byte and as two
 _MARK = 1 << 16  # in a row of integers: added to PAD, NEXT and STOP
@@ -63,6 +67,13 @@ def to_symbols(base: int | None, parts: Sequence[tuple[np.ndarray, np.ndarray]],
     rows = [row for part in parts[: last + 1] for row in (*_pass_integers(*part, ends), np.array([_MARK + NEXT]))]
     integers = np.concatenate([np.zeros(0, np.int64), *rows[:-1]])
     return np.append(BYTE + base, _integers_to_symbols(integers)).astype(np.int16)
+
+
+def values_to_symbols(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Counts [tiles] and values [tiles, N] of an ordered tokenizer's tokens as symbols int32 without any PAD."""
+    ends = np.arange(1, values.shape[1] + 1)
+    integers = np.concatenate([np.zeros(0, np.int64), *_pass_integers(counts, values, ends)])
+    return np.where(integers >= _MARK, integers - _MARK, VALUE + integers).astype(np.int32)
 
 
 def _pass_integers(counts: np.ndarray, values: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
@@ -126,7 +137,20 @@ def from_symbols(
     return base, parts
 
 
-def _check(symbols: np.ndarray) -> np.ndarray:
+def values_from_symbols(symbols: np.ndarray, tiles: int, tokens: int, alphabet: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols of an ordered tokenizer's tokens -> counts int16 [tiles] and values int32 [tiles, tokens]. Raises as
+    `from_symbols`."""
+    said = _check(symbols, VALUE + alphabet)
+    wrong = np.flatnonzero((said == ESCAPE) | (said == NEXT))
+    if len(wrong):
+        raise InputError(f"symbol {said[wrong[0]]} at {wrong[0]} came, wanted {STOP}, or {VALUE} and more")
+    integers = np.where(said >= VALUE, said - VALUE, _MARK + said)
+    counts, values = np.zeros(tiles, np.int16), np.zeros((tiles, tokens), np.int32)
+    _read_pass(integers, np.arange(len(said)), 0, (counts, values), np.arange(1, tokens + 1), 0)
+    return counts, values
+
+
+def _check(symbols: np.ndarray, vocabulary: int = VOCABULARY) -> np.ndarray:
     """-> int64 [N], the symbols before any PAD. Raises InputError."""
     try:
         symbols = np.asarray(symbols)
@@ -134,9 +158,9 @@ def _check(symbols: np.ndarray) -> np.ndarray:
         raise InputError(f"symbols came that are no array: {error}") from None
     if symbols.ndim != 1 or not (np.issubdtype(symbols.dtype, np.integer) or not symbols.size):
         raise InputError(f"symbols {symbols.dtype} {list(symbols.shape)} came, wanted integers [N]")
-    wrong = np.flatnonzero((symbols < 0) | (symbols >= VOCABULARY))
+    wrong = np.flatnonzero((symbols < 0) | (symbols >= vocabulary))
     if len(wrong):
-        raise InputError(f"symbol {symbols[wrong[0]]} at {wrong[0]} came, wanted 0 to {VOCABULARY - 1}")
+        raise InputError(f"symbol {symbols[wrong[0]]} at {wrong[0]} came, wanted 0 to {vocabulary - 1}")
     said = np.flatnonzero(symbols != PAD)
     length = int(said[-1]) + 1 if len(said) else 0
     if length != len(said):

@@ -36,6 +36,15 @@ class PassTokens:
         return np.array_equal(self.counts, other.counts) and np.array_equal(self.values, other.values)
 
 
+class External(NamedTuple):
+    """Whose tokens these are if they are those of an ordered tokenizer (`prow.ordered`): the 4 bytes that name the
+    model, how many values an integer has, and whether the whole picture is one tile (else it is cut into tiles)."""
+
+    id: bytes
+    alphabet: int
+    letterbox: bool
+
+
 class Token(NamedTuple):
     """One token: its pass, its tile in raster order, which of the tile's tokens it is, all counted from 0, and its
     integers, int16, with zeros where a tile that is smaller than the others lacks some."""
@@ -61,6 +70,8 @@ class Tokens:
             them was received.
         token_dims: integers of each token of a tile, as in the model's config; where it is empty, tokens have a length
             but cannot be taken apart.
+        external: what is to be known of an ordered tokenizer's tokens, which have one pass, one integer each (int32
+            in `PassTokens.values`), and no base; None for those of a model with passes.
     """
 
     width: int
@@ -71,6 +82,7 @@ class Tokens:
     grey: bool = False
     alpha: tuple[PassTokens, ...] | None = None
     token_dims: tuple[int, ...] = dataclasses.field(default=(), repr=False)
+    external: External | None = None
 
     @property
     def coded(self) -> list[int]:
@@ -80,7 +92,7 @@ class Tokens:
     def same_as(self, other: Tokens) -> bool:
         """Whether the base, the planes and all integers are the same. An alpha without any token is none."""
         own, others = ((*tokens.passes, *tokens.shown_alpha) for tokens in (self, other))
-        same = (self.base, self.grey, len(own)) == (other.base, other.grey, len(others))
+        same = (self.base, self.grey, self.external, len(own)) == (other.base, other.grey, other.external, len(others))
         return same and all(a.same_as(b) for a, b in zip(own, others, strict=True))
 
     @property
@@ -176,9 +188,14 @@ class Tokens:
 
     # -- as one row of symbols
 
+    @property
+    def vocabulary(self) -> int:
+        """How many symbols `to_array` has."""
+        return sequence.VOCABULARY if self.external is None else sequence.VALUE + self.external.alphabet
+
     def to_array(self, length: int | None = None) -> np.ndarray:
         """Base and tokens as symbols 0 to 259, int16 [length], filled with 0; `prow.format.sequence` says what they
-        mean. Nothing is lost but size and model.
+        mean. Nothing is lost but size and model. Of an ordered tokenizer: 0 to 3 + its alphabet, int32.
 
         Args:
             length: of the result; None: as many as there are.
@@ -189,7 +206,10 @@ class Tokens:
         """
         if self.grey or self.alpha is not None:
             raise InputError("tokens of a picture that is grey or has alpha came, wanted those of opaque colour")
-        symbols = sequence.to_symbols(self.base, [(part.counts, part.values) for part in self.passes], self._ends())
+        if self.external is None:
+            symbols = sequence.to_symbols(self.base, [(part.counts, part.values) for part in self.passes], self._ends())
+        else:
+            symbols = sequence.values_to_symbols(self.passes[0].counts, self.passes[0].values)
         if length is None:
             return symbols
         length = whole("length", length, 0, 1 << 28)

@@ -21,6 +21,7 @@ import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -281,6 +282,25 @@ class OneDPiece(nn.Module):
     def _codes(self) -> Tensor:
         """[4096, 12], of length 1."""
         return F.normalize(self.quantize.embedding.weight, dim=-1)
+
+
+class OneDPieceTokenizer:
+    """A One-D-Piece model as `prow.ordered.OrderedTokenizer`."""
+
+    tile, tokens, alphabet = SIDE, TOKENS, CODES
+
+    def __init__(self, model: OneDPiece) -> None:
+        self.model = model
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        """RGB uint8 [B, 256, 256, 3] -> int64 [B, 256]."""
+        images = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 3, 1, 2).float() / 255
+        return self.model.encode(images).cpu().numpy()
+
+    def decode(self, tokens: np.ndarray) -> np.ndarray:
+        """[B, n] -> RGB uint8 [B, 256, 256, 3]."""
+        pixels = self.model.decode(torch.from_numpy(np.ascontiguousarray(tokens, np.int64)))
+        return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _check_images(images: Tensor) -> None:
