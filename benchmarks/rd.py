@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.codecs.classical import FORMATS
+from benchmarks.codecs.classical import USUAL
 from benchmarks.codecs.families import FAMILIES, family_codecs
 from benchmarks.common.corpus import Picture, describe, find_pictures
 from benchmarks.common.machine import checkout, versions
@@ -28,7 +28,7 @@ from benchmarks.quality.tables import all_tables
 from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-DEFAULT_CODECS = ("prow", "anchor", *FORMATS)
+DEFAULT_CODECS = ("prow", "anchor", *USUAL, "vvc")
 DEFAULT_METRICS = ("psnr", "ms_ssim")
 
 

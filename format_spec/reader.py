@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from typing import Any
 
 MAX_SIDE = 65_535
 RULES = {  # rule of SPEC.md section 3 -> what it is about
     "R1": "magic",
     "R2": "version",
-    "R3": "reserved bits",
-    "R4": "truncated header",
+    "R3": "truncated header",
+    "R4": "header check",
     "R5": "model id",
     "R6": "size",
     "R7": "varint length",
@@ -55,7 +56,7 @@ def parse(data: bytes) -> dict[str, Any]:
     refuse such data is up to the caller.
     """
     if not data:
-        raise Violation("R4", "0 bytes came, at least 3 wanted")
+        raise Violation("R3", "0 bytes came, at least 3 wanted")
     if data[0] == 0xF5:
         return parse_file(data)
     if 1 <= data[0] <= 127:
@@ -65,31 +66,36 @@ def parse(data: bytes) -> dict[str, Any]:
 
 def parse_file(data: bytes) -> dict[str, Any]:
     """SPEC.md section 1."""
-    if len(data) >= 2 and data[1] != 0x70:
-        raise Violation("R1", f"byte 1 is {data[1]:#04x}, 0x70 wanted")
+    if len(data) >= 2 and data[1] != 0xF0:
+        raise Violation("R1", f"byte 1 is {data[1]:#04x}, 0xf0 wanted")
     if len(data) < 3:
-        raise Violation("R4", f"{len(data)} bytes came, at least 12 wanted")
+        raise Violation("R3", f"{len(data)} bytes came, at least 12 wanted")
     bits = Bits(data)
     bits.take(16)
-    version, large, reserved = bits.take(3), bits.take(1), bits.take(4)
+    last_of_magic, version, large = bits.take(1), bits.take(2), bits.take(1)
+    if last_of_magic != 1:
+        raise Violation("R1", f"byte 2 is {data[2]:#04x}, 0x80 to 0xff wanted")
     if version != 1:
         raise Violation("R2", f"{version} came, 1 wanted")
-    if reserved != 0:
-        raise Violation("R3", f"{reserved:#x} came, 0 wanted")
-    header_bytes = 14 if large else 12
+    header_bytes = 15 if large else 12
     if len(data) < header_bytes:
-        raise Violation("R4", f"{len(data)} bytes came, {header_bytes} wanted")
-    model_id = bits.take(8)
+        raise Violation("R3", f"{len(data)} bytes came, {header_bytes} wanted")
+    side_bits, length_bits = (16, 36) if large else (14, 16)
+    width, height = bits.take(side_bits) + 1, bits.take(side_bits) + 1
+    payload_bytes, model_id, check, crc = bits.take(length_bits), bits.take(8), bits.take(8), bits.take(16)
+    if check != remainder(data[: header_bytes - 3], 8, 0x07, 0):
+        raise Violation("R4", f"{check:#04x} came, which is not that of the bytes before it")
     if model_id == 0:
         raise Violation("R5", "0 came, 1 to 255 wanted")
-    side_bits, length_bits = (16, 32) if large else (14, 20)
-    width = checked_side("width", bits.take(side_bits) + 1)
-    height = checked_side("height", bits.take(side_bits) + 1)
-    payload_bytes, crc = bits.take(length_bits), bits.take(16)
-    payload = data[header_bytes : header_bytes + payload_bytes]
-    state = "cut"
+    checked_side("width", width)
+    checked_side("height", height)
+    file, extras = data[: header_bytes + payload_bytes], data[header_bytes + payload_bytes :]
+    payload, state = file[header_bytes:], "cut"
     if len(payload) == payload_bytes:
-        state = "whole" if crc16(data[: header_bytes - 2] + payload) == crc else "damaged"
+        right = remainder(data[: header_bytes - 2] + payload, 16, 0x1021, 0xFFFF) == crc and blocks_are_right(
+            file, extras
+        )
+        state = "whole" if right else "damaged"
     return {
         "profile": "file",
         "version": version,
@@ -101,7 +107,7 @@ def parse_file(data: bytes) -> dict[str, Any]:
         "crc": crc,
         "state": state,
         "trailing_bytes": len(data) - header_bytes - len(payload),
-        "extras": chunks(data[header_bytes + payload_bytes :]),
+        "extras": chunks(extras),
         "payload": payload,
     }
 
@@ -116,6 +122,18 @@ def chunks(extras: bytes) -> list[dict[str, Any]]:
         listed.append({"tag": tag.decode("ascii"), "offset": at + 8, "bytes": length})
         at += 8 + length
     return listed
+
+
+def blocks_are_right(file: bytes, extras: bytes) -> bool:
+    """Whether no block of the file differs from its CRC-32 in the chunk CRCB; True if no such chunk fits."""
+    for listed in chunks(extras):
+        if listed["tag"] == "CRCB":
+            content = extras[listed["offset"] :][: listed["bytes"]]
+            size = int.from_bytes(content[:4], "big")
+            blocks = [file[at : at + size] for at in range(0, len(file), size)] if size else []
+            crcs = b"".join(zlib.crc32(block).to_bytes(4, "big") for block in blocks)
+            return not size or len(content) != 4 + len(crcs) or content[4:] == crcs
+    return True
 
 
 def parse_bare(data: bytes) -> dict[str, Any]:
@@ -145,11 +163,11 @@ def read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:
         if at - start == 3:
             raise Violation("R7", f"the {name} takes more than 3 bytes")
         if at == len(data):
-            raise Violation("R4", f"{len(data)} bytes came, the {name} goes on")
+            raise Violation("R3", f"{len(data)} bytes came, the {name} goes on")
         more = data[at] >= 128
-        value += data[at] % 128 * 128 ** (at - start)
+        value = value * 128 + data[at] % 128
         at += 1
-    if at - start > 1 and data[at - 1] == 0:
+    if data[start] == 0x80:
         raise Violation("R8", f"the {name} takes {at - start} bytes, fewer wanted")
     return checked_side(name, value + 1), at
 
@@ -160,13 +178,13 @@ def checked_side(name: str, side: int) -> int:
     return side
 
 
-def crc16(data: bytes) -> int:
-    """CRC-16/CCITT-FALSE, bit by bit: poly 0x1021, init 0xFFFF, no reflection, no final XOR."""
-    crc = 0xFFFF
+def remainder(data: bytes, size: int, polynomial: int, start: int) -> int:
+    """A CRC of `size` bits, bit by bit: no reflection, no final XOR."""
+    crc = start
     for byte in data:
-        crc ^= byte << 8
+        crc ^= byte << (size - 8)
         for _ in range(8):
-            crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF
+            crc = crc << 1 ^ (1 << size | polynomial if crc >> (size - 1) else 0)
     return crc
 
 

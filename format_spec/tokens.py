@@ -26,7 +26,7 @@ else:
     from passes import Pass, passes, present_ranks, tile_sizes, tiles_around, tiles_before
     from reader import Violation, parse
 
-MAX_PIXELS = 1 << 28
+MAX_PIXELS = 1 << 26
 PADDINGS = (b"\x00", b"\xff")
 GROUP = 16  # ranks of a token that are coded on the same knowledge
 NEIGHBOURS = {  # offsets in channel, vertical and horizontal frequency -> weight

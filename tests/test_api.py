@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("installed")
 NAMES = {
     *("encode", "encode_many", "decode", "decode_many", "tokenize", "detokenize", "inspect", "truncate", "models"),
     *("Info", "PassInfo", "ModelInfo", "tokens_from_array", "placeholder"),
-    *("ProwError", "ProwWarning", "InputError", "BudgetError", "ModelError"),
+    *("ProwError", "ProwWarning", "CutWarning", "InputError", "BudgetError", "ModelError"),
     *("FormatError", "HeaderError", "VersionError", "DamagedError", "LimitError"),
 }
 TOY_ID = 120
@@ -86,7 +87,7 @@ for name, work in {
 }.items():
     work()
     loaded[name] = "torch" in sys.modules
-tokens = sum(p.tokens for p in prow.inspect(prow.truncate(data, 100)).tokens_per_pass)
+tokens = sum(p.tokens for p in prow.inspect(prow.truncate(data, 100), tokens=True).tokens_per_pass)
 prow.decode(data)
 print(json.dumps([loaded, tokens, "torch" in sys.modules]))
 """
@@ -146,7 +147,8 @@ def test_models_by_name(pixels: np.ndarray) -> None:
 
 
 def test_inspect(data: bytes) -> None:
-    info = prow.inspect(data + b"extras")
+    info = prow.inspect(data + b"extras", tokens=True)
+    assert dataclasses.replace(info, tokens_per_pass=None) == prow.inspect(data + b"extras")
     assert (info.version, info.profile, info.model, info.model_id) == (1, "file", "toy", TOY_ID)
     assert (info.width, info.height, info.state) == (64, 48, "whole")
     assert (info.declared_bytes, info.present_bytes, info.trailing_bytes) == (300, 306, 6)
@@ -158,7 +160,7 @@ def test_inspect(data: bytes) -> None:
     assert steps == pytest.approx(
         [2 ** (3 / 4), 2 ** (2 / 4), 2 ** (1 / 4), 1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
     )
-    cut = prow.inspect(data[:100])
+    cut = prow.inspect(data[:100], tokens=True)
     assert (cut.state, cut.declared_bytes, cut.present_bytes) == ("cut", 300, 100)
     assert cut.tokens_per_pass is not None
     pairs = zip(cut.tokens_per_pass, info.tokens_per_pass, strict=True)
@@ -205,22 +207,23 @@ def test_truncated_header(data: bytes) -> None:
 
 def test_wrong_magic(data: bytes) -> None:
     for reader in readers():
-        for start in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xf5\x71", b"\0\0"):
+        for start in (b"\x89PNG", b"\xff\xd8\xff\xe0", b"\xf5\x70", b"\xf5\xf0\x20", b"\0\0"):
             foreign = start + data[len(start) :]
-            words = (start[:2].hex(" ") + " came", "f5 70", "wanted")
+            words = (foreign[:3].hex(" ") + " came", "f5 f0", "wanted")
             refuse(prow.HeaderError, lambda: reader(foreign), *words)  # noqa: B023
 
 
 def test_unknown_version(data: bytes) -> None:
-    newer = data[:2] + bytes([2 << 5]) + data[3:]
+    newer = data[:2] + bytes([data[2] ^ 3 << 5]) + data[3:]
     for reader in readers():
         refuse(prow.VersionError, lambda: reader(newer), "2 came", "1 wanted")  # noqa: B023
 
 
-def test_reserved_bits_and_model_0(data: bytes) -> None:
-    reserved, none = data[:2] + b"\x21" + data[3:], data[:3] + b"\0" + data[4:]
+def test_header_check_and_model_0(data: bytes) -> None:
+    narrow, none = data[:3] + b"\0" + data[4:], data[:8] + b"\0" + bytes([container.crc8(data[:8] + b"\0")]) + data[10:]
     for reader in readers():
-        refuse(prow.HeaderError, lambda: reader(reserved), "0x1 came", "0 wanted")  # noqa: B023
+        for n in (len(narrow), 100, 12):
+            refuse(prow.HeaderError, lambda: reader(narrow[:n]), "header check", "came", "wanted")  # noqa: B023
         refuse(prow.HeaderError, lambda: reader(none), "0 came", "1 to 255 wanted")  # noqa: B023
 
 
@@ -235,11 +238,12 @@ def test_unknown_model(pixels: np.ndarray) -> None:
 
 def test_absurd_sizes(data: bytes) -> None:
     vast = container.pack(data[12:], width=65_535, height=65_535, model_id=TOY_ID)
-    refuse(prow.LimitError, lambda: prow.decode(vast), "4,294,836,225 pixels", "268,435,456", "max_pixels")
+    refuse(prow.LimitError, lambda: prow.decode(vast), "4,294,836,225 pixels", "67,108,864", "max_pixels")
     assert prow.inspect(vast).tokens_per_pass is None
     refuse(prow.LimitError, lambda: prow.decode(data, max_pixels=3071), "64 x 48", "3,072 pixels", "3,071")
     assert prow.decode(data, max_pixels=3072).size == (64, 48)
-    too_wide = b"\xf5\x70\x30" + bytes([TOY_ID]) + b"\xff\xff\0\0" + bytes(4) + b"\0\0"
+    start = b"\xf5\xf0\xbf\xff\xf0" + bytes(6) + bytes([TOY_ID])
+    too_wide = start + bytes([container.crc8(start), 0, 0])
     for reader in readers():
         refuse(prow.HeaderError, lambda: reader(too_wide), "65,536 px came", "65,535 wanted")  # noqa: B023
 
@@ -247,7 +251,7 @@ def test_absurd_sizes(data: bytes) -> None:
 def test_random_bytes() -> None:
     """Either a ProwError, or a picture: nothing else. No random bytes make a reader allocate without limit."""
     rng, errors = np.random.default_rng(7), 0
-    starts = [b"", b"\xf5", b"\xf5\x70\x20", b"\xf5\x70\x20\x78", b"\x78", b"\x78\x05\x07"]
+    starts = [b"", b"\xf5", b"\xf5\xf0\xa0", b"\xf5\xf0\xa0\x0f\xc0\xbc\0\7\x78", b"\x78", b"\x78\x05\x07"]
     for number in range(240):
         junk = starts[number % len(starts)] + rng.bytes(int(rng.integers(0, 60)))
         for reader in (lambda data: prow.decode(data, max_pixels=1000, strict=False), *readers()[2:]):

@@ -24,7 +24,7 @@ PACKAGES = {
 }
 # Rooms of the library, a folder or a file of the package each: a room imports from those above it in this list alone.
 ROOMS = (
-    {"errors", "options"},
+    {"errors", "options", "sums"},
     {"format"},
     {"entropy", "image", "links", "metrics"},
     {"networks", "published", "registry"},

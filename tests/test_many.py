@@ -37,7 +37,10 @@ def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
 
 
 def test_the_files_are_what_they_should_be(files: list[bytes]) -> None:
-    sent = [{pass_.kind for pass_ in prow.inspect(data).tokens_per_pass or () if pass_.tokens} for data in files]
+    sent = [
+        {pass_.kind for pass_ in prow.inspect(data, tokens=True).tokens_per_pass or () if pass_.tokens}
+        for data in files
+    ]
     assert ["full" in sent[i] for i in (0, 2, 4, 6)] == [True, True, True, False]
     assert ["refine" in sent[i] for i in (0, 2, 4, 6)] == [False, True, False, False]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import shutil
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -326,3 +327,24 @@ def test_tables() -> None:
     bd_rate = {"percent": -12.34, "budgets": budgets, "overlap": 0.5}
     results["comparison"]["prow"]["jpeg-scaled"]["psnr"]["bd_rate"] = bd_rate
     assert markdown(tables.bd_rows(results, "prow")).splitlines()[2].endswith("|  -12.3 % |")
+
+
+# -- Butteraugli -----------------------------------------------------------------------------------------------------
+
+
+def test_butteraugli_grows_with_noise(photo: np.ndarray) -> None:
+    if shutil.which(metrics.BUTTERAUGLI) is None:
+        pytest.skip(f"{metrics.BUTTERAUGLI} is not on the PATH")
+    patch = np.ascontiguousarray(photo[:64, :80])
+    values = [metrics.butteraugli(patch, noisy(patch, spread)) for spread in (0, 5, 30)]
+    assert values[0] == 0 < values[1] < values[2]
+
+
+def test_butteraugli_says_what_is_missing_or_failed(monkeypatch: pytest.MonkeyPatch, photo: np.ndarray) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingPackageError, match="butteraugli_main.*libjxl-devtools"):
+        metrics.require(["psnr", "butteraugli"])
+    monkeypatch.undo()
+    monkeypatch.setattr(metrics, "BUTTERAUGLI", "false")
+    with pytest.raises(RuntimeError, match="false ended with 1"):
+        metrics.butteraugli(photo[:40, :40], photo[:40, :40])

@@ -96,7 +96,7 @@ def test_a_cut_header_is_no_picture(data: bytes, n: int) -> None:
 
 
 def test_other_versions_are_no_pictures(data: bytes) -> None:
-    newer = data[:2] + bytes([2 << 5]) + data[3:]
+    newer = data[:2] + bytes([data[2] ^ 3 << 5]) + data[3:]
     with pytest.warns(UserWarning, match="version: 2 came, 1 wanted"), pytest.raises(UnidentifiedImageError):
         opened(newer)
 

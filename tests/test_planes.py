@@ -113,7 +113,7 @@ def test_a_short_prefix_is_opaque_and_a_longer_one_is_not() -> None:
     for n in range(12, 1201, 27):
         decoded = prow.decode(data[:n])
         modes.append(decoded.mode)
-        assert prow.inspect(data[:n]).mode == decoded.mode
+        assert prow.inspect(data[:n], tokens=True).mode == decoded.mode
         errors += [psnr(alpha, decoded.getchannel("A"))] if decoded.mode == "RGBA" else []
     assert modes == sorted(modes) and modes[0] == "RGB" and modes[-1] == "RGBA"
     assert errors[-1] > errors[0] + 3

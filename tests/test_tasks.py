@@ -16,6 +16,7 @@ from skimage import data as photos
 
 from benchmarks.codecs.codec import BEST_BY, Coded
 from benchmarks.codecs.families import FAMILIES, family_codecs
+from benchmarks.common import faces
 from benchmarks.quality import metrics, summary
 from benchmarks.quality.records import upgraded
 from benchmarks.tasks import __main__ as tasks
@@ -31,6 +32,43 @@ def skip_without(*packages: str) -> None:
             importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError:
             pytest.skip(f"{package} is not installed")
+
+
+# -- faces -----------------------------------------------------------------------------------------------------------
+
+
+def test_faces_are_found_at_their_place() -> None:
+    skip_without(faces.PACKAGE)
+    picture = photos.astronaut()
+    (face,) = faces.find(picture)
+    assert faces.overlap(face, (170, 60, 110, 110)) > faces.SAME
+    assert faces.find(photos.coffee()) == []
+    assert trials.faces_found("a.png", picture, picture) == (1, {"found": 1, "faces": 1})
+    moved = np.roll(picture, 150, axis=1)
+    assert len(faces.find(moved)) == 1
+    assert trials.faces_found("a.png", picture, moved) == (0, {"found": 0, "faces": 1})
+
+
+def test_overlap_is_intersection_over_union() -> None:
+    assert faces.overlap((0, 0, 4, 4), (0, 0, 4, 4)) == 1
+    assert faces.overlap((0, 0, 4, 4), (2, 0, 4, 4)) == 8 / 24
+    assert faces.overlap((0, 0, 4, 4), (4, 0, 4, 4)) == 0
+
+
+def test_faces_task_wants_faces(tmp_path: Path) -> None:
+    skip_without(faces.PACKAGE)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    Image.fromarray(photos.coffee()).save(corpus / "coffee.png")
+    command = f"--data {corpus} --tasks faces --codecs prow-faces --budgets 600 --fresh --out {tmp_path / 'a.json'}"
+    with pytest.raises(SystemExit, match="no face was found"):
+        tasks.main(command.split())
+    Image.fromarray(photos.astronaut()).save(corpus / "astronaut.png")
+    tasks.main(command.split())
+    found = json.loads((tmp_path / "a.json").read_text())["tasks"]["faces"]
+    assert found["corpus"]["images"] == 1
+    assert found["originals"]["mean"] == 1
+    assert found["records"][0]["points"][0]["faces"]["faces"] == 1
 
 
 # -- the classifier ------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from prow.training.descent import Descent
 from prow.training.evaluate import rd_figures
 from prow.training.export import export
 from prow.training.loop import Cut, Result, across_edges, run_passes
+from prow.training.resident import ResidentBatches
 from prow.training.statistics import Statistics
 from prow.training.trainer import Options, Trainer
 
@@ -112,7 +113,7 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     figures = [f"psnr_at_{bpp}bpp" for bpp in (0.01, 0.03, 0.1, 0.3)]
-    assert {"minutes", "updates", "loss", *figures} == set(lines[0])
+    assert {"minutes", "updates", "megapixels_a_second", "loss", *figures} == set(lines[0])
     assert lines[0]["minutes"] == pytest.approx(1, abs=0.05)
     assert np.isfinite(list(lines[0].values())).all()
     values = [lines[0][name] for name in figures]
@@ -130,6 +131,39 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
     filters = ("coarse_filter.leave.weight", "coarse_filter.leave_ahead.weight", "fine_filter.leave.weight")
     heads = ("decoder.head.weight", *filters, "light_filter.leave.weight", "light_filter.leave_ahead.weight")
     assert all(float(state["average"][name].abs().max()) > 0 for name in heads)  # what began at zero has learned
+
+
+def test_rehearsal_of_a_gpu(data: Path, tmp_path: Path, toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `--gpu` stands for, all of it but the device, the compiler and the size."""
+    smaller = f"--config toy --device cpu --compile eager --minutes 0.01 --pixels {PIXELS} --collect-minutes 0"
+    command_line = f"prow.training --gpu --data {data} --out {tmp_path / 'run'} --init {toy_file} {smaller}"
+    monkeypatch.setattr(sys, "argv", command_line.split())
+    command.main()
+    (line,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert line["updates"] >= 1
+    assert line["megapixels_a_second"] > 0
+    before, after = (parse_model(p.read_bytes(), "toy") for p in (toy_file, tmp_path / "run" / "toy.safetensors"))
+    names = before.weights("network.").keys()
+    assert after.weights("network.").keys() == names
+    assert any(not np.array_equal(before.weights("network.")[n], after.weights("network.")[n]) for n in names)
+
+
+def test_resident_batches_are_crops_of_photos(data: Path) -> None:
+    options = data / "train", PIXELS, (64,), (48, 100), 5, torch.device("cpu")
+    one, other = ResidentBatches(*options), ResidentBatches(*options)
+    assert len(one.photos) == 3
+    assert (3, 90, 120) in [photo.shape for photo in one.photos]
+    shapes, coarse = set(), []
+    for _ in range(8):
+        (pixels, kind), (again, _) = one.next(), other.next()
+        assert torch.equal(pixels, again)
+        assert pixels.dtype == torch.float32 and 0 <= pixels.min() <= pixels.max() <= 255
+        assert pixels.std() > 5
+        shapes.add(tuple(pixels.shape))
+        coarse.append(kind)
+    assert coarse == [False, True] * 4
+    assert len(shapes) > 2
+    assert all(shape[1] == 3 and max(shape[2:]) <= 100 for shape in shapes)
 
 
 def test_resume_goes_on_from_the_saved_state(run: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""Classical formats behind Pillow: JPEG, WebP, AVIF and JPEG XL."""
+"""Classical codecs, at the best downscale if wanted, and those formats that Pillow knows: see `video.py` for VVC."""
 
 from __future__ import annotations
 
@@ -7,21 +7,50 @@ import functools
 import importlib.metadata
 import io
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, features
 
 from benchmarks.codecs.codec import BEST_BY, Coded
+from benchmarks.codecs.video import Vvc
 
 FACTORS = (1, 2, 4, 8, 16)  # downscale factors of the "-scaled" codecs
 LOOK_AHEAD = 2  # rungs tried above those that bisection saw, since sizes are not quite monotone
 HOPELESS = 1.25  # a factor whose lowest quality takes so many times the budget is not searched
 
 
+class Format(Protocol):
+    """A format with a scale of qualities; a rung is a quality as an integer, quality times `steps`.
+
+    `settings` is what its files depend on, for the records.
+    """
+
+    lowest: int
+    highest: int
+    steps: int  # per unit of quality; near quality 0 a whole unit can be 40 % of a file
+    settings: dict[str, Any]
+
+    def quality(self, rung: int) -> float:
+        """-> what a rung stands for."""
+        ...
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """-> a whole file of an RGB picture."""
+        ...
+
+    def decode(self, data: bytes, size: tuple[int, int]) -> Image.Image:
+        """-> an RGB picture of this (width, height)."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """-> versions of the libraries at work, by name."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Format:
-    """How to call Pillow for a format, and its range of qualities.
+class PillowFormat:
+    """How to call Pillow for a format, and its range of qualities; see Format.
 
     `options` are sets of options for one call each; the shortest file counts (whether progressive or
     baseline JPEG is shorter depends on picture and quality).
@@ -32,10 +61,15 @@ class Format:
     library: str  # its name in PIL.features, or a package on PyPI
     lowest: int = 0
     highest: int = 100
-    steps: int = 1  # per unit of quality; near quality 0 a whole unit can be 40 % of a file
+    steps: int = 1
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name and options of the format in Pillow."""
+        return {"format": self.pillow_name, "options": self.options}
 
     def quality(self, rung: int) -> float:
-        """-> what a rung (see Encodes) stands for; a whole number where the format takes no others."""
+        """-> what a rung stands for; a whole number where the format takes no others."""
         return rung if self.steps == 1 else rung / self.steps
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
@@ -48,18 +82,18 @@ class Format:
             files.append(file.getvalue())
         return min(files, key=len)
 
-    def decode(self, data: bytes) -> Image.Image:
-        """-> an RGB picture."""
+    def decode(self, data: bytes, size: tuple[int, int]) -> Image.Image:
+        """-> an RGB picture; its size is the file's."""
         self._register()
         with Image.open(io.BytesIO(data), formats=[self.pillow_name]) as image:
             return image.convert("RGB")
 
     def versions(self) -> dict[str, str]:
         """Versions of Pillow and of the library that does the work."""
-        if self.pillow_name == "JXL":
-            own = importlib.metadata.version(self.library)
-        else:
+        if self.library in features.get_supported():
             own = str(features.version(self.library))
+        else:
+            own = importlib.metadata.version(self.library)
         return {"pillow": importlib.metadata.version("pillow"), self.library: own}
 
     def _register(self) -> None:
@@ -67,24 +101,32 @@ class Format:
             from pillow_jxl import JpegXLImagePlugin
 
             JpegXLImagePlugin.DECODE_THREADS = 0  # no thread pool for a picture that takes milliseconds
+        elif self.pillow_name == "HEIF":
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
 
 
 _JPEG = {"optimize": True, "subsampling": "4:2:0"}
-FORMATS = {
-    "jpeg": Format(
+_AVIF = {"speed": 4, "subsampling": "4:2:0", "codec": "aom", "max_threads": 1}  # libavif itself chooses tune=iq
+_PSNR = {"advanced": {"tune": "psnr"}}
+FORMATS: dict[str, Format] = {
+    "jpeg": PillowFormat(
         "JPEG", [{**_JPEG, "progressive": True}, {**_JPEG, "progressive": False}], "libjpeg_turbo", lowest=1
     ),
-    "webp": Format("WEBP", [{"method": 6}], "webp", steps=10),
-    "avif": Format("AVIF", [{"speed": 4, "subsampling": "4:2:0", "codec": "aom", "max_threads": 1}], "avif"),
-    "jxl": Format("JXL", [{"effort": 7, "num_threads": 1}], "pillow-jxl-plugin", highest=99, steps=10),
+    "webp": PillowFormat("WEBP", [{"method": 6}], "webp", steps=10),
+    "avif": PillowFormat("AVIF", [_AVIF], "avif"),
+    "jxl": PillowFormat("JXL", [{"effort": 7, "num_threads": 1}], "pillow-jxl-plugin", highest=99, steps=10),
+    "avif-psnr": PillowFormat("AVIF", [{**_AVIF, **_PSNR}], "avif"),
+    "avif-slow": PillowFormat("AVIF", [{**_AVIF, **_PSNR, "speed": 0}], "avif"),
+    "heic": PillowFormat("HEIF", [{"chroma": 420, "enc_params": {"preset": "veryslow"}}], "pillow-heif"),
+    "vvc": Vvc(),
 }
+USUAL = ("jpeg", "webp", "avif", "jxl")  # what pictures on the web are
 
 
 class Encodes:
-    """The files of one format for the picture at hand, by downscale factor and rung; each made once.
-
-    A rung is a quality as an integer: quality times the format's steps.
-    """
+    """The files of one format for the picture at hand, by downscale factor and rung; each made once."""
 
     def __init__(self, format: Format) -> None:
         self.format = format
@@ -103,8 +145,7 @@ class Encodes:
             start = time.perf_counter()
             picture = Image.fromarray(image)
             if factor > 1:
-                size = (round(picture.width / factor), round(picture.height / factor))
-                picture = picture.resize(size, Image.Resampling.LANCZOS)
+                picture = picture.resize(_shrunk(image, factor), Image.Resampling.LANCZOS)
             data = self.format.encode(picture, self.format.quality(rung))
             self._files[factor, rung] = data, time.perf_counter() - start
         return self._files[factor, rung]
@@ -132,8 +173,7 @@ class Classical:
         self.name, format = name, encodes.format
         self._encodes, self._factors = encodes, factors
         self.settings: dict[str, Any] = {
-            "format": format.pillow_name,
-            "options": format.options,
+            **format.settings,
             "qualities": [format.lowest, format.highest, 1 / format.steps],
             "factors": list(factors),
             "look_ahead": LOOK_AHEAD,
@@ -158,9 +198,14 @@ class Classical:
     def _read(self, image: np.ndarray, factor: int, rung: int) -> Coded:
         data, encode_seconds = self._encodes.timed_file(image, factor, rung)
         start = time.perf_counter()
-        picture = self._encodes.format.decode(data)
+        picture = self._encodes.format.decode(data, _shrunk(image, factor))
         if factor > 1:
             picture = picture.resize((image.shape[1], image.shape[0]), Image.Resampling.BICUBIC)
         decoded = np.asarray(picture)
         setting = {"factor": factor, "quality": rung / self._encodes.format.steps}
         return Coded(data, decoded, setting, encode_seconds, time.perf_counter() - start)
+
+
+def _shrunk(image: np.ndarray, factor: int) -> tuple[int, int]:
+    """-> (width, height) of image [H, W, 3] after a downscale."""
+    return round(image.shape[1] / factor), round(image.shape[0] / factor)

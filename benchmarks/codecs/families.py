@@ -9,6 +9,7 @@ from benchmarks.codecs.classical import FACTORS, FORMATS, Classical, Encodes
 from benchmarks.codecs.codec import Codec
 from benchmarks.codecs.hashes import BlurHash, ThumbHash
 from benchmarks.codecs.prow_codec import MASTER, Files, Prow, styles_of_default
+from benchmarks.common import faces
 
 
 class UnknownCodecError(ValueError):
@@ -24,6 +25,7 @@ FAMILIES: dict[str, Callable[[], Sequence[Codec]]] = {
     "prow": styles_of_default,
     "prow-cuts": lambda: [Prow("prow-cuts", Files("default", master=MASTER))],
     "prow-bare": lambda: [Prow("prow-bare", Files("default", "bare"))],
+    "prow-faces": lambda: [Prow("prow-faces", Files("default", focus=faces.find))],
     "anchor": lambda: [Prow("anchor", Files("anchor"))],
     **{name: functools.partial(_classical, name) for name in FORMATS},
     "thumbhash": lambda: [ThumbHash()],

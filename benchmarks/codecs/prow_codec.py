@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,24 @@ EFFORT = DEFAULT_EFFORT
 MASTER = 16384  # bytes of the file whose cuts "prow-cuts" is
 
 
-class Files:
-    """The files of a model for the picture at hand, each made once; or, with `master`, cuts of one of so many bytes."""
+Focus = Callable[[np.ndarray], list[tuple[int, int, int, int]]]  # picture -> parts of it that matter more
 
-    def __init__(self, model: str, profile: Profile = "file", master: int | None = None) -> None:
+
+class Files:
+    """The files of a model for the picture at hand, each made once; or, with `master`, cuts of one of so many bytes.
+
+    With `focus`, more of a file is for some parts of the picture.
+    """
+
+    def __init__(
+        self, model: str, profile: Profile = "file", master: int | None = None, focus: Focus | None = None
+    ) -> None:
         infos = [m for m in prow.models() if m.name == model or (model == "default" and m.is_default)]
         if not infos:
             raise ValueError(f"no model {model!r}: there are {', '.join(m.name for m in prow.models())}")
         self.info, self._master = infos[0], master
         self.profile: Profile = profile
+        self.focus = focus
         self._image: np.ndarray | None = None
         self._made: dict[int, tuple[bytes, float]] = {}
 
@@ -40,7 +50,10 @@ class Files:
             raise prow.BudgetError(f"a budget of {budget} bytes came, cuts are of a file of {size}")
         if size not in self._made:
             start = time.perf_counter()
-            data = prow.encode(image, bytes=size, model=self.info.name, profile=self.profile, effort=EFFORT)
+            focus = self.focus(image) if self.focus else []
+            data = prow.encode(
+                image, bytes=size, model=self.info.name, profile=self.profile, effort=EFFORT, focus=focus
+            )
             self._made[size] = data, time.perf_counter() - start
         data, seconds = self._made[size]
         return (prow.truncate(data, budget) if self._master else data), seconds
@@ -60,6 +73,8 @@ class Prow:
             "code": _code_sha256(Path(str(prow.__file__)).parent),
             "versions": {package: version_of(package) for package in ("torch", "constriction")},
         }
+        if files.focus is not None:
+            self.settings["focus"] = files.focus.__module__
         if style == "vivid":
             self.settings |= {"style": style, "vivid_sha256": files.info.vivid_sha256}
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from prow.training.published import locate
+from prow.training.published import MissingPackageError, locate
 
 PSNR_OF_EQUALS = 100.0  # dB; stands for infinity, so that means and JSON stay finite
 MS_SSIM_MIN_SIDE = 161  # px; MS-SSIM halves a picture four times and then needs an 11 px window
+BUTTERAUGLI = "butteraugli_main"  # of libjxl
 SSIMULACRA2_MIN_SIDE = 225  # px; its weights are for six scales, each of 8 px or more, rounded up at each halving
 
 
@@ -71,9 +77,27 @@ def cvvdp(wanted: np.ndarray, got: np.ndarray) -> float | None:
     return quality(wanted, got) if min(wanted.shape[:2]) >= MIN_SIDE else None
 
 
+def butteraugli(wanted: np.ndarray, got: np.ndarray) -> float:
+    """Butteraugli of two pictures [H, W, 3] uint8, the 3-norm at 80 nits: 0 for equals, higher for worse.
+
+    By libjxl's own program, which reads files. Raises RuntimeError with its words if it fails.
+    """
+    _check(wanted, got)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("wanted.png", "got.png")]
+        for path, pixels in zip(paths, (wanted, got), strict=True):
+            Image.fromarray(pixels).save(path, compress_level=0)
+        done = subprocess.run([BUTTERAUGLI, *paths], capture_output=True, text=True, check=False)
+    found = re.search(r"^3-norm: (\S+)$", done.stdout, re.MULTILINE)
+    if done.returncode != 0 or found is None:
+        raise RuntimeError(f"{BUTTERAUGLI} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return float(found[1])
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """How two pictures are compared, and how the result is written. `package` is its package on PyPI, if any.
+    """How two pictures are compared, and how the result is written. `package` is its package on PyPI, if any, and
+    `program` what it calls.
 
     `of(wanted, got)` is None where the metric is not defined, which is for pictures that are too small.
     """
@@ -84,6 +108,7 @@ class Metric:
     higher_is_better: bool
     of: Callable[[np.ndarray, np.ndarray], float | None]
     package: str | None = None
+    program: str | None = None
 
     @property
     def heading(self) -> str:
@@ -101,15 +126,21 @@ METRICS = {
     "ssimulacra2": Metric("SSIMULACRA 2", 1, 3, True, ssimulacra2, "ssimulacra2"),
     "st_lpips": Metric("ST-LPIPS", 3, 5, False, st_lpips, "stlpips-pytorch"),
     "cvvdp": Metric("ColorVideoVDP, JOD", 2, 4, True, cvvdp, "cvvdp"),
+    "butteraugli": Metric("Butteraugli, 3-norm", 2, 5, False, butteraugli, program=BUTTERAUGLI),
 }
 
 
 def require(names: Iterable[str]) -> None:
-    """Raise MissingPackageError for the first of these metrics whose package is not installed."""
+    """Raise MissingPackageError for the first of these metrics whose package or program is not installed."""
     for name in names:
-        package = METRICS[name].package
-        if package is not None:
-            locate(package, f"metric {name!r}")
+        metric = METRICS[name]
+        if metric.package is not None:
+            locate(metric.package, f"metric {name!r}")
+        if metric.program is not None and shutil.which(metric.program) is None:
+            raise MissingPackageError(
+                f"metric {name!r} needs the program {metric.program}, which is not on the PATH: "
+                "on Debian, apt-get install libjxl-devtools"
+            )
 
 
 def _check(wanted: np.ndarray, got: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.common.tables import label
+from benchmarks.quality import published_points
 from benchmarks.quality.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ COLOURS = {
     "webp": "#2ca02c",
     "avif": "#9467bd",
     "jxl": "#ff7f0e",
+    "vvc": "#bcbd22",
     "thumbhash": "#8c564b",
     "blurhash": "#e377c2",
 }
@@ -80,6 +82,8 @@ def draw_metric(axes: Axes, results: dict[str, Any], metric: str) -> None:
         )
         if family == "prow":
             axes.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+    if results["corpus"]["sha256"] == published_points.CORPUS:
+        _mark_published(axes, metric)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("bytes of the whole file (mean)")
@@ -87,6 +91,19 @@ def draw_metric(axes: Axes, results: dict[str, Any], metric: str) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=8)
+
+
+def _mark_published(axes: Axes, metric: str) -> None:
+    """Add what others report for the same pictures: a mark for each codec, as far as its points are in view."""
+    if not axes.lines:
+        return
+    least, most = min(line.get_xdata()[0] for line in axes.lines), max(line.get_xdata()[-1] for line in axes.lines)
+    for codec, points in published_points.POINTS.items():
+        seen = [(p.bytes, getattr(p, metric, None)) for p in points]
+        seen = [(x, y) for x, y in seen if y is not None and least <= x <= most]
+        if seen:
+            mark = published_points.MARKS[codec]
+            axes.plot(*zip(*seen, strict=True), mark, markersize=5, color=INK, alpha=0.7, label=f"{codec}, published")
 
 
 def as_svg(results: dict[str, Any], metric: str) -> str:

@@ -1,10 +1,11 @@
 """What a picture is still good for: `python -m benchmarks.tasks --data DIR --codecs prow,webp --out FILE.json`.
 
-Two tasks, in the manner of One-D-Piece (arXiv:2501.10064), which asks a classifier about its pictures:
+Three tasks, the first in the manner of One-D-Piece (arXiv:2501.10064), which asks a classifier about its pictures:
 
 - `top1`: does EfficientNet-Lite0 see the same in the decoded picture as in the original? For the pictures in DIR.
 - `words`: the share of words that an OCR network reads. For pictures of text that are drawn here, see
   text_pictures.py, whatever is in DIR.
+- `faces`: the share of faces that a detector finds again. For those pictures in DIR in which it finds any.
 
 As in rd.py every codec gets every picture at every budget, and the rate is the length of the whole file. Of several
 files (a "best downscale") the one with the best PSNR counts: its maker does not know what the picture is for.
@@ -19,8 +20,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.codecs.classical import FORMATS
+from benchmarks.codecs.classical import USUAL
 from benchmarks.codecs.families import FAMILIES, family_codecs
+from benchmarks.common import faces
 from benchmarks.common.corpus import Picture, describe, find_pictures
 from benchmarks.common.machine import checkout, versions
 from benchmarks.common.options import MOST_BYTES, check_counts, check_names, numbers, parser_of
@@ -33,7 +35,7 @@ from prow.image import load_rgb
 from prow.training.published import MissingPackageError, locate
 
 BUDGETS = (256, 512, 1024, 2048, 4096)
-DEFAULT_CODECS = ("prow", *FORMATS)
+DEFAULT_CODECS = ("prow", *USUAL)
 
 Corpora = dict[str, list[Picture]]  # the pictures of each task
 
@@ -115,7 +117,7 @@ def collect(args: argparse.Namespace, corpora: Corpora, records: Records) -> dic
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """-> the options, checked."""
     parser = parser_of("tasks", __doc__)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of images for the task top1")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of images for the tasks top1 and faces")
     parser.add_argument("--codecs", default=",".join(DEFAULT_CODECS), help="default: %(default)s")
     parser.add_argument("--tasks", default=",".join(TASKS), help="default: %(default)s")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)), help="bytes; default: %(default)s")
@@ -131,17 +133,23 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.budgets = numbers(parser, "budgets", args.budgets, int, 1, MOST_BYTES)
     if args.out.suffix != ".json":
         parser.error(f"--out is {args.out}: wanted the name of a file that ends in .json")
-    if "top1" in args.tasks and args.data is None:
-        parser.error("task 'top1' needs --data DIR, a folder of images")
+    for task in ("top1", "faces"):
+        if task in args.tasks and args.data is None:
+            parser.error(f"task {task!r} needs --data DIR, a folder of images")
     return args
 
 
 def find_corpora(args: argparse.Namespace) -> Corpora:
     """-> the pictures of each task; draws those of text."""
-    folders = {"top1": args.data, "words": args.out.with_name(f"{args.out.stem}-text")}
+    folders = {"top1": args.data, "words": args.out.with_name(f"{args.out.stem}-text"), "faces": args.data}
     if "words" in args.tasks:
         text_pictures.write(folders["words"])
-    return {task: find_pictures(folders[task], args.limit) for task in args.tasks}
+    corpora = {task: find_pictures(folders[task], args.limit) for task in args.tasks}
+    if "faces" in corpora:
+        corpora["faces"] = [picture for picture in corpora["faces"] if faces.find(load_rgb(picture.path))]
+        if not corpora["faces"]:
+            raise SystemExit(f"tasks: no face was found in the pictures of {args.data}")
+    return corpora
 
 
 def main(argv: list[str] | None = None) -> None:

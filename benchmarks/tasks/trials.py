@@ -1,4 +1,4 @@
-"""The two tasks, and a codec at one of them."""
+"""The tasks, and a codec at one of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.codecs.codec import Codec
 from benchmarks.codecs.families import family_codecs
+from benchmarks.common import faces
 from benchmarks.common.corpus import Picture
 from benchmarks.quality.measure import best_by_psnr
 from benchmarks.quality.metrics import psnr
@@ -61,6 +62,19 @@ def words_read(name: str, original: np.ndarray, picture: np.ndarray) -> tuple[fl
     return read / wanted.words, {"read": read, "words": wanted.words}
 
 
+def faces_found(name: str, original: np.ndarray, picture: np.ndarray) -> tuple[float, dict[str, Any]]:
+    """-> the share of the faces of the original that are found again at their place."""
+    wanted, got = _faces_of(original.tobytes(), *original.shape[:2]), faces.find(picture)
+    found = sum(any(faces.overlap(one, other) >= faces.SAME for other in got) for one in wanted)
+    return found / len(wanted), {"found": found, "faces": len(wanted)}
+
+
+@functools.lru_cache(maxsize=1)
+def _faces_of(pixels: bytes, height: int, width: int) -> list[faces.Box]:
+    """-> the faces of the original, kept like its class."""
+    return faces.find(np.frombuffer(pixels, np.uint8).reshape(height, width, 3))
+
+
 TASKS = {
     "top1": Task(
         "same top-1 class, % of images",
@@ -73,6 +87,16 @@ TASKS = {
         ocr.PACKAGES,
         {"model": Path(ocr.MODEL).name, "sha256": ocr.MODEL_SHA256, "words": "in their line, whole"},
         words_read,
+    ),
+    "faces": Task(
+        "faces found, %",
+        (faces.PACKAGE,),
+        {
+            "cascade": Path(faces.CASCADE).name,
+            "sha256": faces.CASCADE_SHA256,
+            "search": [faces.SMALLEST, faces.SCALE, faces.NEIGHBOURS, faces.SAME],
+        },
+        faces_found,
     ),
 }
 

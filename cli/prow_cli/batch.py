@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import io
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -27,7 +26,7 @@ from prow.errors import ProwError
 from .output import STDOUT, check_free, remark, tell_json, write
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
 
 Work = Callable[[str, str], tuple[bytes, list[str]]]  # (source, out) -> bytes of out, and remarks
 Check = Callable[[Path], str]  # (what stands at out already) -> why it is not what was wanted, "" if it is
@@ -263,101 +262,27 @@ def _outcomes(
     if jobs <= 1:
         yield from ((task, _attempt(work, task)) for task in waiting)
         return
-    while waiting:
-        suspects: list[Task] = []
-        with _pool(jobs) as pool:
-            yield from _pooled(pool, waiting, suspects, work, jobs)
-        for task in suspects:
-            with _pool(1) as pool:
-                yield task, _alone(pool, work, task)
-
-
-def _pooled(
-    pool: Executor, waiting: deque[Task], suspects: list[Task], work: Work, jobs: int
-) -> Generator[tuple[Task, Outcome], None, None]:
-    """Takes from `waiting` until it is empty, or a process died: what was in work then is put among `suspects`."""
     from concurrent.futures import FIRST_COMPLETED, wait
-    from concurrent.futures.process import BrokenProcessPool
 
-    running: dict[Future[Outcome], Task] = {}
-    broken = False
-    while running or (waiting and not broken):
-        while waiting and not broken and len(running) < jobs:
-            try:
-                with _interrupts_later():
-                    running[pool.submit(_attempt, work, waiting[0])] = waiting[0]
-                waiting.popleft()
-            except BrokenProcessPool:
-                broken = True
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            task = running.pop(future)
-            try:
-                yield task, future.result()
-            except BrokenProcessPool:
-                broken = True
-                suspects.append(task)
+    from . import workers
+
+    with workers.pool(jobs) as submit:
+        running: dict[Future[Outcome], Task] = {}
+        while running or waiting:
+            while waiting and len(running) < jobs:
+                task = waiting.popleft()
+                running[submit(_attempt, work, task)] = task
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), _outcome(future)
 
 
-def _alone(pool: Executor, work: Work, task: Task) -> Outcome:
-    """The outcome of a task in a process of its own, which may die."""
-    from concurrent.futures.process import BrokenProcessPool
+def _outcome(future: Future[Outcome]) -> Outcome:
+    from .workers import Died
 
     try:
-        with _interrupts_later():
-            future = pool.submit(_attempt, work, task)
         return future.result()
-    except BrokenProcessPool:
+    except Died:
         return Outcome(error="its process ended without an answer (is there too little memory?)")
-
-
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[Executor]:
-    """So many processes, which share the threads of this one; they end at once if this is left by an exception."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(given) if given.isdecimal() and int(given) else os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(max(1, threads // jobs),))
-    try:
-        yield pool
-    except BaseException:  # an interrupt too
-        for child in multiprocessing.active_children():
-            child.terminate()
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _start(threads: int) -> None:
-    """In a new process: so many threads for ONNX Runtime and torch, and an end when the first process ends."""
-    import multiprocessing
-    import multiprocessing.connection
-    import threading
-
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    parent = multiprocessing.parent_process()
-
-    def leave_with_parent() -> None:
-        if parent is not None:
-            multiprocessing.connection.wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment: processes that start in it never see one, and so print no traceback."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # -- what is seen -------------------------------------------------------------------------------------------------

@@ -21,8 +21,13 @@ source_argument = click.argument("source", metavar="IN")
 
 
 def read(source: str) -> bytes:
-    """All bytes of `source`."""
-    return sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+    """All bytes of `source`. Raises OSError, and click.ClickException for a standard input that gives none."""
+    if source != STDIN:
+        return Path(source).read_bytes()
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise click.ClickException(f"standard input is closed, or cannot be read: {error.strerror}") from error
 
 
 def name_of(source: str) -> str:

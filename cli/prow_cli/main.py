@@ -1,13 +1,13 @@
 """The entry point of `prow`: the group of its commands, and how they fail.
 
-Exit code 0: done; 1: bad input, or a file that cannot be read or written; 2: wrong usage. Every failure and every
-remark is one line on stderr. Nothing in this package imports torch: the library does, where it needs it. Pillow and
-numpy wait until a command needs them, too.
+Exit code 0: done; 1: bad input, or a file that cannot be read or written; 2: wrong usage; 130: interrupted. Every
+failure and every remark is one line on stderr. Nothing in this package imports torch: the library does, where it needs
+it. Pillow and numpy wait until a command needs them, too.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import sys
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from prow.errors import ProwError
+from prow.options import thread_count
 
 from .commands.compare import compare
 from .commands.dataset import dataset
@@ -28,7 +29,8 @@ from .commands.placeholder import placeholder
 from .commands.progress import progress
 from .commands.split import split
 from .commands.truncate import truncate
-from .output import remark
+from .interrupts import INTERRUPTED
+from .output import drop_stdout, remark
 
 
 class OneLineErrors(click.Group):
@@ -46,24 +48,24 @@ class OneLineErrors(click.Group):
             command = error.ctx.command_path if error.ctx else "prow"
             _fail(f"{error.format_message()} (see '{command} --help')", 2)
         except click.Abort:
-            _fail("interrupted", 130)
+            _fail("interrupted", INTERRUPTED)
         except (click.ClickException, ProwError) as error:
             _fail(str(error), 1)
         except OSError as error:
-            _drop_stdout()
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+            drop_stdout()
+            _fail(_words(error), 1)
+
+
+def _words(error: OSError) -> str:
+    """What went wrong; without a file name and open, it is standard output."""
+    if error.filename is None and error.errno == errno.EBADF:
+        return f"standard output is closed, or takes nothing: {error.strerror}"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     remark(message)
     sys.exit(code)
-
-
-def _drop_stdout() -> None:
-    """Give up what stdout still holds, or Python tries (and fails) to write it again when it exits."""
-    if sys.stdout is sys.__stdout__:
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(
@@ -79,6 +81,8 @@ def main() -> None:
     """
     # numpy's matrix products are small here: to start threads for them takes longer than these save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if threads := thread_count():
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # torch takes it as it is
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 import click
 
 from prow.errors import ProwWarning
+
+from .place import put
 
 STDOUT = "-"
 out_argument = click.argument("out", metavar="OUT")
@@ -76,14 +77,13 @@ def check_free(out: str, *, force: bool) -> None:
 
 
 def write(out: str, data: bytes, *, force: bool) -> None:
-    """Write `data` to `out`: through a temporary file in the same folder that is renamed at the end.
+    """Write `data` to `out`, which appears whole or not at all (`prow_cli.place.put`).
 
     A failure on the way leaves no file, and an old one as it was. A link stays a link: its target is replaced.
     Devices and pipes are written to as they are. Raises OSError, and click.ClickException as `check_free`.
     """
     if out == STDOUT:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        _write_stdout(data)
         return
     check_free(out, force=force)
     path = Path(out)
@@ -91,22 +91,23 @@ def write(out: str, data: bytes, *, force: bool) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
-            _replace(Path(os.path.realpath(path)), data)
+            put(Path(os.path.realpath(path)), data, replace=force)
     except OSError as error:
         raise OSError(error.errno, error.strerror, out) from error
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step; a file that is there keeps its permissions."""
-    temporary = path.with_name(f".prow-{os.urandom(8).hex()}.tmp")
+def _write_stdout(data: bytes) -> None:
+    """All of it. Raises click.ClickException if its reader does not take all."""
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        os.replace(temporary, path)
-    except BaseException:  # an interrupt too
-        temporary.unlink(missing_ok=True)
-        raise
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        drop_stdout()
+        raise click.ClickException("standard output: its reader went away before the last byte") from None
+
+
+def drop_stdout() -> None:
+    """Give up what stdout still holds, or Python tries (and fails) to write it again when it exits."""
+    if sys.stdout is sys.__stdout__:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

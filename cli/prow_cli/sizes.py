@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import click
 
+from prow.format.limits import DEFAULT_MAX_PIXELS
+
 UNITS = {"": 1, "b": 1, "k": 10**3, "kb": 10**3, "kib": 2**10, "m": 10**6, "mb": 10**6, "mib": 2**20}
 FITS = {"sms": 140, "lora": 222, "ble": 244, "udp": 1200, "qr": 2953}  # bytes of a message: docs/links.md
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", re.IGNORECASE)
@@ -21,6 +23,15 @@ def parse_size(text: str) -> int:
     if match is None or match[2].lower() not in UNITS:
         raise ValueError(f"{text!r} is not a size in bytes, such as 700, 2k, 1.5k or 2KiB")
     return int(Decimal(match[1]) * UNITS[match[2].lower()])
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=DEFAULT_MAX_PIXELS,
+    metavar="N",
+    help=f"Refuse pictures of a larger width x height; {DEFAULT_MAX_PIXELS:,} without it.",
+)
 
 
 class Size(click.ParamType):

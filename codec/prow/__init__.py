@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     BudgetError,
+    CutWarning,
     DamagedError,
     FormatError,
     HeaderError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetError",
+    "CutWarning",
     "DamagedError",
     "FormatError",
     "HeaderError",

@@ -8,7 +8,7 @@ import sys
 def run() -> None:
     """What the command `prow` does. Leaves the process with exit code 1 if the package prow_cli is missing."""
     try:
-        from prow_cli.main import main
+        from prow_cli.start import main
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in ("prow_cli", "click"):

@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import metrics
 from .backends import select
 from .coding.codec import Codec
+from .coding.focus import Focus
 from .coding.planes import merge
+from .coding.reconstruction import work
 from .coding.vivid import repaint
 from .entropy.check import check_size, check_tokens
 from .entropy.model import StreamSpec
 from .entropy.reader import read
-from .errors import BudgetError, DamagedError, InputError, LimitError, ProwError
+from .errors import BudgetError, DamagedError, InputError, ProwError, warn_of_cut
 from .format import container
-from .format.container import DEFAULT_MAX_PIXELS, Profile
+from .format.container import Profile
+from .format.extras import block_crcs
 from .format.geometry import most_octaves
+from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import DEFAULT_EFFORT, DEFAULT_PLACEHOLDER_BYTES, DEFAULT_QUALITY, STYLES, Style
+from .options import (
+    CHECKS,
+    DEFAULT_EFFORT,
+    DEFAULT_FOCUS_WEIGHT,
+    DEFAULT_PLACEHOLDER_BYTES,
+    DEFAULT_QUALITY,
+    STYLES,
+    Check,
+    Style,
+)
 from .registry import ModelFile, load, load_by_id
 from .search import rate
 from .search.cuts import shortest
-from .search.effort import EFFORTS
+from .search.effort import EFFORTS, UNSEARCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from PIL import Image
 
-    from .backends.base import Pictures
     from .search.base_search import Candidate
 
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
+Box = tuple[int, int, int, int]  # x, y, width, height in px
 
 
 def encode(
@@ -56,6 +70,10 @@ def encode(
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
     keep_metadata: bool = False,
+    focus: Sequence[Box] = (),
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT,
+    check: Check = "crc16",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> ByteString:
     """A picture as a prow file.
 
@@ -75,22 +93,35 @@ def encode(
         device: "auto", "cpu", "cuda" or any torch device.
         keep_metadata: put EXIF, XMP and ICC profile of a PIL image or a path behind the file, as extras that no size
             counts and that `truncate` drops first. Not in the bare profile.
+        focus: boxes (x, y, width, height) in px of the picture, such as faces, which get a larger share of the file.
+            effort is without effect then, for it looks for what is best for the whole picture.
+        focus_weight: how many times dearer a bit is elsewhere (`prow.coding.focus`); 1 or more.
+        check: "crc32" for archives: a CRC-32 of each 1,024 bytes of the file as well, in extras likewise (4 bytes for
+            each, and 12). A file with damage in its middle can then be decoded up to there. Not in the bare profile.
+        max_pixels: a picture with a larger width * height is refused before its pixels are read.
 
     Raises:
         InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
-        BudgetError: a size below the minimum. ModelError: no such model.
+        BudgetError: a size below the minimum. LimitError: too many pixels, or not enough memory for them. ModelError:
+        no such model.
     """
     target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = _Request(bytes, bpp, quality, model, profile, effort, device)
+    request = _Request(bytes, bpp, quality, model, profile, effort, device, tuple(focus), focus_weight)
     request.check()
-    if keep_metadata and profile == "bare":
-        raise InputError("keep_metadata came with the bare profile, which has no place for it; the file profile wanted")
-    pixels = load_pixels(image)
+    if check not in CHECKS:
+        raise InputError(f"check {check!r} came, wanted one of {', '.join(map(repr, CHECKS))}")
+    for name, came in (("keep_metadata", keep_metadata), ("check 'crc32'", check == "crc32")):
+        if came and profile == "bare":
+            raise InputError(f"{name} came with the bare profile, which has no place for it; the file profile wanted")
+    pixels = load_pixels(image, Limits(max_pixels))
     extras = read_metadata(image) if keep_metadata else {}
-    if target is not None:
-        data = _encode_to_target(pixels, request, target)
-    else:
-        data = _pack(_encode([pixels], request)[0], profile)
+    with memory_errors(pixels.shape[1], pixels.shape[0]):
+        if target is not None:
+            data = _encode_to_target(pixels, request, target)
+        else:
+            data = _pack(_encode([pixels], request)[0], profile)
+    if check == "crc32":
+        extras = {**block_crcs(data), **extras}
     return container.add_extras(data, extras) if extras else data
 
 
@@ -124,6 +155,7 @@ def encode_many(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> list[ByteString]:
     """Many pictures as prow files, in the same order; arguments as in `encode`, and sizes are those of each file.
 
@@ -134,18 +166,19 @@ def encode_many(
         As `encode`; a note on the error says which picture it is, counted from 0.
     """
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
-    pictures: list[np.ndarray] = []
+    pictures, limits = list[np.ndarray](), Limits(max_pixels)
     for index, image in enumerate(images):
         try:
-            pictures.append(load_pixels(image))
+            pictures.append(load_pixels(image, limits))
         except ProwError as error:
             error.add_note(f"picture {index} of those that came")
             raise
     files: list[ByteString] = [b""] * len(pictures)
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in pictures]
     for indices in _groups([pixels.shape for pixels in pictures], sizes, _ENCODE_PIXELS):
-        for i, stream in zip(indices, _encode([pictures[i] for i in indices], request), strict=True):
-            files[i] = _pack(stream, profile)
+        with memory_errors(*sizes[indices[0]]):
+            for i, stream in zip(indices, _encode([pictures[i] for i in indices], request), strict=True):
+                files[i] = _pack(stream, profile)
     return files
 
 
@@ -159,10 +192,13 @@ def tokenize(
     profile: Profile = "file",
     effort: int = DEFAULT_EFFORT,
     device: str = "auto",
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
     request = _Request(bytes, bpp, quality, model, profile, effort, device)
-    return _encode([load_pixels(image)], request)[0].tokens
+    pixels = load_pixels(image, Limits(max_pixels))
+    with memory_errors(pixels.shape[1], pixels.shape[0]):
+        return _encode([pixels], request)[0].tokens
 
 
 def decode(
@@ -176,15 +212,18 @@ def decode(
 ) -> Image.Image:
     """The picture in a prow file, or in any prefix of one that holds the header: mode L, LA, RGB or RGBA.
 
-    A prefix that ends before the first byte of alpha is opaque.
+    A prefix that ends before the first byte of alpha is opaque. The picture's `info` has the `state` of the file
+    ("whole", "cut" or "damaged") and the `bytes` that it was made from. A cut file also makes a `prow.CutWarning`,
+    which is ignored unless asked for.
 
     Args:
         data: the bytes of a file.
         style: "faithful", nearest to the original; "vivid", repainted to look sharper, with likely detail that need not
             be true (see `prow.coding.vivid`). Any file can be decoded either way.
-        strict: False decodes a damaged file all the same.
+        strict: False decodes a damaged file all the same; with check="crc32" only what is before the damage.
         device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backends.select`).
-        max_pixels: width * height above this is refused.
+        max_pixels: width * height above this is refused, and so is a file that asks for more work than its size
+            allows, which is measured by this too (`prow.format.limits`).
         octaves: above 0 for a smaller picture in less time: each halves both sides, rounded up. It shows what the
             passes up to that level say, which is less than the whole file, made smaller, shows.
 
@@ -192,8 +231,10 @@ def decode(
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
         does not have this style. InputError: an unusable argument.
     """
-    tokens = read_tokens(data, strict=strict, max_pixels=max_pixels)
-    return _detokenize(tokens, style, device, octaves)
+    tokens, facts = _open(data, strict=strict, max_pixels=max_pixels, octaves=octaves, warn=True)
+    image = _detokenize(tokens, style, device, octaves)
+    image.info.update(facts)
+    return image
 
 
 def decode_many(
@@ -212,18 +253,21 @@ def decode_many(
     Raises:
         As `decode`; a note on the error says which file it is, counted from 0.
     """
-    batch = []
+    batch, facts = [], []
     for index, data in enumerate(files):
         try:
-            batch.append(read_tokens(data, strict=strict, max_pixels=max_pixels))
+            tokens, said = _open(data, strict=strict, max_pixels=max_pixels, octaves=0, warn=True)
         except ProwError as error:
             error.add_note(f"file {index} of those that came")
             raise
+        batch.append(tokens)
+        facts.append(said)
     keys = [(tokens.model_id, *_codec(tokens.model_id, style, device).alike(tokens)) for tokens in batch]
     images: list[Image.Image | None] = [None] * len(batch)
     for indices in _groups(keys, [(tokens.width, tokens.height) for tokens in batch], _DECODE_PIXELS):
         some = [batch[i] for i in indices]
         for i, image in zip(indices, _detokenize_alike(some, style, device), strict=True):
+            image.info.update(facts[i])
             images[i] = image
     return images  # type: ignore[return-value] - every place is filled
 
@@ -242,7 +286,9 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
 
 def _detokenize(tokens: Tokens, style: Style, device: str, octaves: int) -> Image.Image:
     """As `detokenize`, of tokens that a file said."""
-    _check_octaves(octaves, tokens, style)
+    _check_octaves(octaves, tokens)
+    if octaves and style == "vivid":
+        raise InputError(f"octaves {octaves} came with style 'vivid', which is for full resolution alone")
     return _detokenize_alike([tokens], style, device, int(octaves))[0]
 
 
@@ -264,19 +310,41 @@ def tokens_from_array(array: np.ndarray, *, width: int, height: int, model: str 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
     """The integers in a prow file, or in a prefix that holds its header; arguments and errors as in `decode`."""
-    header, payload, state = container.parse(data)
-    if state == "damaged" and strict:
-        raise DamagedError("the CRC is wrong: the file is damaged (strict=False decodes it all the same)")
-    model, pixels = load_by_id(header.model_id), header.width * header.height
-    if pixels > max_pixels:
-        raise LimitError(
-            f"{header.width} x {header.height} px are {pixels:,} pixels, the limit is {max_pixels:,} "
-            "(raise it with max_pixels=)"
-        )
-    return read(payload, StreamSpec(header.width, header.height, model))
+    return _open(data, strict=strict, max_pixels=max_pixels)[0]
 
 
 # -- inside ------------------------------------------------------------------------------------------------------
+
+
+def _open(
+    data: ByteString, *, strict: bool, max_pixels: int, octaves: int | None = None, warn: bool = False
+) -> tuple[Tokens, dict[str, Any]]:
+    """As `read_tokens`, and what `info` of the decoded picture says.
+
+    Args:
+        octaves: of a picture that will be decoded: whether that is more work than allowed. None: tokens are enough.
+        warn: of a cut file, in the name of the caller's caller.
+    """
+    limits = Limits(max_pixels)
+    header, payload, state = container.parse(data)
+    if state == "damaged":
+        sure = container.sure_bytes(data)
+        if strict:
+            where = "" if sure is None else f" behind its first {sure:,} bytes"
+            what = "it all the same" if sure is None else "these"
+            raise DamagedError(f"the CRC is wrong: the file is damaged{where} (strict=False decodes {what})")
+        payload = payload if sure is None else payload[: max(0, sure - header.header_bytes)]
+    present = header.header_bytes + len(payload)
+    if warn and header.file_bytes is not None and state == "cut":
+        warn_of_cut(present, header.file_bytes, stacklevel=3)
+    spec = StreamSpec(header.width, header.height, load_by_id(header.model_id))
+    limits.check_pixels(header.width, header.height)
+    with memory_errors(header.width, header.height):
+        tokens = read(payload, spec, limits=limits)
+    if octaves is not None:
+        _check_octaves(octaves, tokens)
+        limits.check_work(work(tokens, spec, octaves), len(payload))
+    return tokens, {"state": state, "bytes": present}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,6 +417,8 @@ class _Request:
     profile: Profile
     effort: int
     device: str
+    focus: Sequence[Box] = ()
+    focus_weight: float = DEFAULT_FOCUS_WEIGHT
 
     def check(self) -> ModelFile:
         """The model that is asked for. Raises InputError and ModelError."""
@@ -379,6 +449,22 @@ class _Request:
             raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
         return container.payload_room(int(size), width, height, self.profile)
 
+    def parts(self, width: int, height: int) -> Focus | None:
+        """The parts that matter more in a picture of this size, if any. Raises InputError."""
+        weight = self.focus_weight
+        if isinstance(weight, bool) or not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 1):
+            raise InputError(f"focus_weight {weight!r} came, wanted a number of at least 1")
+        if not self.focus:
+            return None
+        for box in self.focus:
+            try:
+                x, y, across, down = map(operator.index, box)
+            except (TypeError, ValueError):
+                raise InputError(f"focus {box!r} came, wanted whole numbers x, y, width, height") from None
+            if not (0 <= x < x + across <= width and 0 <= y < y + down <= height):
+                raise InputError(f"focus {box!r} came, wanted x, y, width, height inside of {width} x {height} px")
+        return Focus(np.array(self.focus, dtype=np.int64), float(weight))
+
     def level(self) -> float:
         """The quality."""
         quality = DEFAULT_QUALITY if self.quality is None else self.quality
@@ -390,12 +476,13 @@ class _Request:
 def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
-    room, quality, effort = request.room(width, height), request.level(), EFFORTS[int(request.effort)]
+    room, quality, focus = request.room(width, height), request.level(), request.parts(width, height)
+    effort = EFFORTS[int(request.effort)] if focus is None else UNSEARCHED
     codec = Codec(select.open_backend(model, request.device))
     if room is None:
-        return rate.at_quality(codec, pictures, quality)
+        return rate.at_quality(codec, pictures, quality, focus)
     improve = _improver(model, request, effort.rounds) if effort.rounds else None
-    return rate.at_bytes(codec, pictures, room, effort, improve)
+    return rate.at_bytes(codec, pictures, room, effort, improve, focus)
 
 
 def _improver(model: ModelFile, request: _Request, rounds: int) -> rate.Improve:
@@ -438,36 +525,32 @@ def _codec(model_id: int, style: Style, device: str) -> Codec:
     return Codec(select.open_backend(model, device, vivid=style == "vivid"))
 
 
-def _check_octaves(octaves: int, tokens: Tokens, style: Style) -> None:
-    """Raise InputError if a picture has no level so far below full resolution, or the style is for that alone."""
+def _check_octaves(octaves: int, tokens: Tokens) -> None:
+    """Raise InputError if a picture has no level so far below full resolution."""
     most = most_octaves(tokens.width, tokens.height, load_by_id(tokens.model_id).config.tile)
     if isinstance(octaves, bool) or not isinstance(octaves, Integral) or not 0 <= octaves <= most:
         size = f"{tokens.width} x {tokens.height} px"
         raise InputError(f"octaves {octaves!r} came, wanted a whole number from 0 to {most} for {size}")
-    if octaves and style == "vivid":
-        raise InputError(f"octaves {octaves} came with style 'vivid', which is for full resolution alone")
 
 
 def _detokenize_alike(batch: list[Tokens], style: Style, device: str, octaves: int = 0) -> list[Image.Image]:
     """The pictures that tokens stand for, all of one model and alike (`Codec.alike`)."""
+    codec = _codec(batch[0].model_id, style, device)
+    with memory_errors(batch[0].width, batch[0].height):
+        if style == "vivid":
+            pictures = zip(codec.decode_many(batch), batch, strict=True)
+            colours = [codec.backend.to_image(repaint(codec.backend, picture, tokens)) for picture, tokens in pictures]
+        else:
+            colours = codec.images(batch, octaves)
+        return [_image(codec, colour, tokens, octaves) for colour, tokens in zip(colours, batch, strict=True)]
+
+
+def _image(codec: Codec, colour: np.ndarray, tokens: Tokens, octaves: int) -> Image.Image:
+    """Decoded colour uint8 [H, W, 3], with its alpha, as a picture of its mode."""
     from PIL import Image
 
-    codec = _codec(batch[0].model_id, style, device)
-    pictures = codec.decode_many(batch, octaves)
-    if style == "vivid":
-        pictures = [repaint(codec.backend, picture, tokens) for picture, tokens in zip(pictures, batch, strict=True)]
-    return [
-        Image.fromarray(_pixels(codec, picture, tokens, octaves))
-        for picture, tokens in zip(pictures, batch, strict=True)
-    ]
-
-
-def _pixels(codec: Codec, picture: Pictures, tokens: Tokens, octaves: int) -> np.ndarray:
-    """A decoded picture, with its alpha, as Pillow wants it: uint8 [H, W, 2 to 4], or [H, W] for grey."""
-    alpha = codec.decode_alpha(tokens, octaves)
-    colour, planes = codec.backend.to_image(picture), None if alpha is None else codec.backend.to_image(alpha)
-    pixels = merge(colour, tokens.grey, planes)
-    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    pixels = merge(colour, tokens.grey, codec.alpha_image(tokens, octaves))
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 __all__ = [

@@ -4,20 +4,23 @@
       InputError        an argument or a picture that prow cannot use
         BudgetError     a byte budget below the minimum
       FormatError       bytes that are not a prow file this version can read
-        HeaderError     truncated header, wrong magic, reserved bits set, impossible field
+        HeaderError     truncated or damaged header, wrong magic, impossible field
         VersionError    a format version this reader does not know
         DamagedError    full length, but the CRC is wrong
-        LimitError      more pixels than the limit
+        LimitError      more pixels, work or memory than the limit (an InputError too)
       ModelError        an unknown model, or a bad weights file
 
-Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There is one
-warning beside them, ProwWarning.
+Messages name what came and what was wanted. SPEC.md section 3 says which broken rule raises which class. There
+are warnings beside them: ProwWarning, and CutWarning, which nobody sees who does not ask for it.
 """
 
 from __future__ import annotations
 
+import warnings
+
 __all__ = [
     "BudgetError",
+    "CutWarning",
     "DamagedError",
     "FormatError",
     "HeaderError",
@@ -27,6 +30,7 @@ __all__ = [
     "ProwError",
     "ProwWarning",
     "VersionError",
+    "warn_of_cut",
 ]
 
 
@@ -36,6 +40,19 @@ class ProwError(Exception):
 
 class ProwWarning(UserWarning):
     """Something of a picture that prow cannot use and does without, such as a broken colour profile."""
+
+
+class CutWarning(ProwWarning):
+    """A file was cut, and what is there was decoded. Ignored unless asked for: cutting files is what they are made for.
+    `warnings.simplefilter("error", prow.CutWarning)` makes it an error, which is raised before the file is decoded."""
+
+
+def warn_of_cut(present: int, declared: int, stacklevel: int) -> None:
+    """Make a CutWarning, which a filter has to ask for."""
+    if ("ignore", None, CutWarning, None, 0) not in warnings.filters:
+        warnings.simplefilter("ignore", CutWarning, append=True)  # behind all filters of the user
+    message = f"the file is cut: {present:,} of {declared:,} bytes came; what is there is decoded"
+    warnings.warn(CutWarning(message), stacklevel=stacklevel + 1)
 
 
 class InputError(ProwError):
@@ -51,7 +68,7 @@ class FormatError(ProwError):
 
 
 class HeaderError(FormatError):
-    """The header is truncated, is not ours (magic), or holds a value that SPEC.md forbids."""
+    """The header is truncated or damaged, is not ours (magic), or holds a value that SPEC.md forbids."""
 
 
 class VersionError(FormatError):
@@ -62,8 +79,9 @@ class DamagedError(FormatError):
     """The file has its full length, but its CRC does not match its bytes."""
 
 
-class LimitError(FormatError):
-    """The picture has more pixels than the limit; the message names the limit and how to raise it."""
+class LimitError(FormatError, InputError):
+    """A file or a picture asks for more pixels, work or memory than the limit; the message names both and how to raise
+    it."""
 
 
 class ModelError(ProwError):

@@ -24,6 +24,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from .errors import InputError, ProwWarning
 from .format.container import MAX_SIDE
+from .format.limits import Limits
 
 __all__ = ["ImageLike", "load_pixels", "load_rgb", "read_metadata", "remarks", "upright_srgb"]
 
@@ -61,18 +62,22 @@ def load_rgb(image: ImageLike) -> np.ndarray:
     return np.ascontiguousarray(colour) if channels % 2 else over_white(colour, pixels[:, :, -1:])
 
 
-def load_pixels(image: ImageLike) -> np.ndarray:
+def load_pixels(image: ImageLike, limits: Limits | None = None) -> np.ndarray:
     """The picture as uint8 [H, W, C]: grey (1), grey and alpha (2), RGB (3), RGB and alpha (4).
 
     It may share memory with `image`, so do not write into it. `image` is a PIL image, a numpy array or a path. Raises
-    InputError (see the rules at the top of this file).
+    InputError (see the rules at the top of this file), LimitError before the pixels of a picture beyond `limits` are
+    read.
     """
     if isinstance(image, np.ndarray):
+        if limits and image.ndim >= 2:
+            limits.check_pixels(image.shape[1], image.shape[0])
         return _from_array(image)
     if isinstance(image, Image.Image):
-        return _from_pil(image, "image")
+        return _from_pil(image, "image", limits)
     if isinstance(image, str | os.PathLike):
-        return _from_path(image)
+        with _opened(image) as opened:
+            return _from_pil(opened, os.fsdecode(image), limits)
     raise InputError(f"an image is a PIL image, a numpy array or a path, not {type(image).__name__}")
 
 
@@ -166,12 +171,6 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
     return int(np.abs(np.asarray(result, int) - colours).max()) <= 1
 
 
-def _from_path(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the file with Pillow; uint8 [H, W, C]. Raises InputError that names the path."""
-    with _opened(path) as opened:
-        return _from_pil(opened, os.fsdecode(path))
-
-
 def _opened(path: str | os.PathLike[str]) -> Image.Image:
     """The file as a PIL image, of which the header alone is read. Raises InputError that names the path."""
     name = os.fsdecode(path)
@@ -183,9 +182,11 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
         raise InputError(f"cannot read the image {name}: {error}") from error
 
 
-def _from_pil(image: Image.Image, name: str) -> np.ndarray:
+def _from_pil(image: Image.Image, name: str, limits: Limits | None) -> np.ndarray:
     """Convert by mode; uint8 [H, W, C]. `name` is for messages. The caller's image is not changed."""
     _check_sides(image.width, image.height, name)
+    if limits:
+        limits.check_pixels(image.width, image.height)
     try:
         upright = upright_srgb(image, name)
         if upright.mode.startswith("I"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from .entropy.model import Model, StreamSpec
-from .entropy.reader import read
-from .errors import ModelError
+from .entropy.model import StreamSpec
+from .entropy.reader import read, read_start
+from .errors import HeaderError, ModelError
 from .format import container
 from .format.config import KIND_NAMES, step_size
+from .format.limits import DEFAULT_MAX_PIXELS, Limits
 from .format.tokens import Tokens
 from .registry import load_by_id
 
@@ -29,11 +30,13 @@ class PassInfo:
 class Info:
     """What `inspect` finds out about a file.
 
-    `mode` is that of the picture as Pillow calls it (L, LA, RGB, RGBA): alpha is seen when some of it came.
-    `declared_bytes` is the size of the whole file by its header (None for the bare profile), `present_bytes` what
-    came. `model`, `mode`, `step` and `tokens_per_pass` are None if the model is not installed, the picture is above the
-    pixel limit, or (step) not even the base is there. `trailing_bytes` follow the payload; `extras` says how many bytes
-    of content the chunks among them have, by tag ("EXIF", "XMP ", "ICCP").
+    `mode` is that of the picture as Pillow calls it (L, LA, RGB, RGBA). `declared_bytes` is the size of the whole file
+    by its header (None for the bare profile), `present_bytes` what came. `check` is the strongest that it has: crc16,
+    crc32 or, bare, None. `sure_bytes`, from the first one on, are right by that: all of a whole file but its extras,
+    those before the damage if that is known, else None. `model`, `mode`, `step` and `tokens_per_pass` are None if the
+    model is not installed, the picture is above the pixel limit, (step) not even the base is there, or (the last one)
+    nobody asked for it. `trailing_bytes` follow the payload; `extras` says how many bytes of content the chunks among
+    them have, by tag ("EXIF", "XMP ", "ICCP").
     """
 
     version: int
@@ -46,17 +49,26 @@ class Info:
     declared_bytes: int | None
     present_bytes: int
     state: str
+    check: str | None
+    sure_bytes: int | None
     trailing_bytes: int
     extras: dict[str, int]
     step: float | None
     tokens_per_pass: tuple[PassInfo, ...] | None
 
 
-def inspect(data: bytes) -> Info:
+def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
     """What a file says about itself, without decoding pixels and without torch.
 
+    Args:
+        tokens: count those of each pass, which takes about as long as to read them all. Without it, `mode` has an alpha
+            from where the file says that there is one; with it, once some of it is there, as in the decoded picture.
+        bare: take bytes that may be bare data for that even if their model is not installed. Without it they are more
+            likely to be text, or another format.
+
     Raises:
-        FormatError: not a prow file. An unknown model is no error here.
+        FormatError: not a prow file. An unknown model is no error here, but for bare data. LimitError: with `tokens`,
+            these are more than a file of this size may ask for.
     """
     header, payload, state = container.parse(data)
     declared = header.file_bytes
@@ -65,11 +77,21 @@ def inspect(data: bytes) -> Info:
         model = load_by_id(header.model_id)
     except ModelError:
         model = None
-    if model is not None and header.width * header.height <= container.DEFAULT_MAX_PIXELS:
-        name = model.config.name
-        tokens = read(payload, StreamSpec(header.width, header.height, model))
-        mode, step = tokens.mode, None if tokens.base is None else step_size(tokens.base)
-        per_pass = _passes(tokens, model)
+        if header.profile == "bare" and not bare:
+            raise HeaderError(
+                f"byte 0 is {data[0]:02x}: f5 wanted for a file, or the id of an installed model for bare data "
+                "(bare=True, or --bare, takes it for bare data all the same)"
+            ) from None
+    blocks = container.sure_bytes(data)
+    if model is not None and header.width * header.height <= DEFAULT_MAX_PIXELS:
+        name, spec = model.config.name, StreamSpec(header.width, header.height, model)
+        if tokens:
+            found = read(payload, spec, limits=Limits())
+            base, mode, per_pass = found.base, found.mode, _passes(found, spec)
+        else:
+            base, grey, alpha = read_start(payload, spec)
+            mode = ("L" if grey else "RGB") + "A" * alpha
+        step = None if base is None else step_size(base)
     return Info(
         version=header.version,
         profile=header.profile,
@@ -81,6 +103,8 @@ def inspect(data: bytes) -> Info:
         declared_bytes=declared,
         present_bytes=len(data),
         state=state,
+        check=None if header.profile == "bare" else "crc16" if blocks is None else "crc32",
+        sure_bytes=declared if state == "whole" else blocks,
         trailing_bytes=max(0, len(data) - declared) if declared is not None else 0,
         extras={tag: len(content) for tag, content in container.parse_extras(data).items()},
         step=step,
@@ -88,9 +112,9 @@ def inspect(data: bytes) -> Info:
     )
 
 
-def _passes(tokens: Tokens, model: Model) -> tuple[PassInfo, ...]:
+def _passes(tokens: Tokens, spec: StreamSpec) -> tuple[PassInfo, ...]:
     infos = []
-    for pass_, part in zip(StreamSpec(tokens.width, tokens.height, model).passes, tokens.passes, strict=True):
+    for pass_, part in zip(spec.passes, tokens.passes, strict=True):
         step = step_size(pass_.step_index(tokens.base)) if tokens.base is not None else 0.0
         level, count = pass_.level, int(part.counts.sum(dtype=int))
         infos.append(PassInfo(KIND_NAMES[pass_.kind], level.width, level.height, level.tiles, step, count))

@@ -15,7 +15,7 @@ from .format import container
 __all__ = ["HEADER_BYTES", "MAX_PARITY", "MIN_PACKET", "Arrival", "arrivals", "join", "split"]
 
 HEADER_BYTES = 8
-MIN_PACKET = 24  # bytes: the first packet then holds the whole header of the file, and a byte of what follows
+MIN_PACKET = 25  # bytes: the first packet then holds the whole header of the file, and a byte of what follows
 MAX_PACKET = 65_535  # bytes
 MAX_PARITY = 15
 _MAX_NUMBERS = 1 << 12  # packets of a file, those with parity too
@@ -63,7 +63,7 @@ def split(data: bytes, packet: int, parity: int = 0) -> list[bytes]:
 
     Args:
         data: a file or a prefix of one, either profile.
-        packet: bytes, 24 to 65,535, the 8 of the header included.
+        packet: bytes, 25 to 65,535, the 8 of the header included.
         parity: 0, or one more packet behind each `parity` packets, 2 to 15: one lost packet of these costs nothing.
 
     Raises:

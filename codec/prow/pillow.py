@@ -5,7 +5,7 @@
     >>> Image.open("photo.prow").save("photo.png")             # doctest: +SKIP
     >>> Image.open("photo.jpg").save("photo.prow", bytes=2000)  # doctest: +SKIP
 
-Files of the file profile are known by their magic f5 70; bare data has none, so `prow.decode` reads that. To open reads
+Files of the file profile are known by their magic f5 f0; bare data has none, so `prow.decode` reads that. To open reads
 the header and what follows the payload; the picture is decoded when its pixels are first asked for. A cut file loads as
 far as it goes, a damaged one does not. What cannot be read raises OSError, as everywhere in Pillow
 (`Image.open`: PIL.UnidentifiedImageError), with prow's own error as its cause. Saving raises prow's errors.
@@ -20,9 +20,10 @@ from PIL import Image, ImageFile
 
 from .api import detokenize, encode, read_tokens
 from .entropy.model import StreamSpec
-from .entropy.reader import read_planes
+from .entropy.reader import read_start
 from .errors import DamagedError, FormatError, ModelError, ProwError
 from .format import container
+from .format.extras import read_chunks
 from .format.geometry import most_octaves
 from .registry import load_by_id
 
@@ -30,7 +31,19 @@ __all__ = ["ProwImageFile"]
 
 FORMAT = "PROW"
 _HEAD = 512  # bytes of a file, in which it says of which mode it is
-_SAVE_OPTIONS = ("bytes", "bpp", "quality", "psnr", "ms_ssim", "effort", "model", "profile", "device", "keep_metadata")
+_SAVE_OPTIONS = (
+    "bytes",
+    "bpp",
+    "quality",
+    "psnr",
+    "ms_ssim",
+    "effort",
+    "model",
+    "profile",
+    "device",
+    "keep_metadata",
+    "check",
+)
 _INFO_KEYS = {"EXIF": "exif", "XMP ": "xmp", "ICCP": "original_icc_profile"}
 
 
@@ -55,7 +68,7 @@ class ProwImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise SyntaxError(str(error)) from error
         if header.file_bytes is None:
-            raise SyntaxError("bare data came, a file with the magic f5 70 wanted")
+            raise SyntaxError("bare data came, a file with the magic f5 f0 wanted")
         self._header, self._octaves = header, 0
         there = fp.seek(0, os.SEEK_END)
         fp.seek(0)
@@ -68,7 +81,7 @@ class ProwImageFile(ImageFile.ImageFile):
         )
         if there > header.file_bytes:
             fp.seek(header.file_bytes)
-            for tag, content in container.read_chunks(fp.read()).items():
+            for tag, content in read_chunks(fp.read()).items():
                 if tag in _INFO_KEYS:
                     self.info[_INFO_KEYS[tag]] = content
         self.tile = [ImageFile._Tile("prow", (0, 0, *self._size), 0, None)]
@@ -99,7 +112,7 @@ class ProwImageFile(ImageFile.ImageFile):
         """Decode, once. Raises OSError for a file that is damaged, or whose model is not installed."""
         if self.tile:
             try:
-                picture = detokenize(read_tokens(self._payload()), octaves=self._octaves)
+                picture = detokenize(read_tokens(self._content()), octaves=self._octaves)
             except ProwError as error:
                 raise OSError(str(error)) from error
             self.im, self._mode, self._size = picture.im, picture.mode, picture.size
@@ -110,19 +123,19 @@ class ProwImageFile(ImageFile.ImageFile):
         return super().load()
 
     def verify(self) -> None:
-        """Check the CRC, without decoding. Raises OSError for a damaged file. A cut file has nothing to check, and is
+        """Check all CRCs, without decoding. Raises OSError for a damaged file. A cut file has nothing to check, and is
         one that can be read: `info["state"]` says that it is cut."""
-        _, _, state = container.parse(self._payload())
+        _, _, state = container.parse(self._content())
         super().verify()
         if state == "damaged":
             message = "the CRC is wrong: the file is damaged"
             raise OSError(message) from DamagedError(message)
 
-    def _payload(self) -> bytes:
-        """The file without its extras."""
+    def _content(self) -> bytes:
+        """The file, with the extras that may guard it."""
         fp = self._file()
         fp.seek(0)
-        return fp.read(self._header.file_bytes or 0)
+        return fp.read()
 
     def _file(self) -> IO[bytes]:
         if self.fp is None:
@@ -137,7 +150,7 @@ def _mode_of(head: bytes) -> str:
         spec = StreamSpec(header.width, header.height, load_by_id(header.model_id))
     except ModelError:
         return "RGB"
-    grey, alpha = read_planes(payload, spec)
+    _, grey, alpha = read_start(payload, spec)
     return ("L" if grey else "RGB") + "A" * alpha
 
 

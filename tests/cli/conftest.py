@@ -45,7 +45,7 @@ def assert_fails(line: str, code: int, *words: str, stdin: bytes | None = None) 
 
 def process(line: str, stdin: bytes = b"", before: str = "") -> subprocess.CompletedProcess[bytes]:
     """The command line in a process of its own, which runs the code `before` first."""
-    command = [sys.executable, "-c", f"{before}\nfrom prow_cli.main import main\nmain()", *line.split()]
+    command = [sys.executable, "-c", f"{before}\nfrom prow_cli.start import main\nmain()", *line.split()]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=120)
 

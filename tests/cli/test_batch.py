@@ -16,6 +16,7 @@ from conftest import draw_picture
 from PIL import Image
 
 import prow
+from prow_cli import workers
 
 from .conftest import INPUTS, PHOTO, assert_fails, invoke, names, run
 
@@ -39,7 +40,7 @@ def pictures() -> None:
 
 
 def command(line: str) -> list[str]:
-    return [sys.executable, "-c", "from prow_cli.main import main\nif __name__ == '__main__': main()", *line.split()]
+    return [sys.executable, "-c", "from prow_cli.start import main\nif __name__ == '__main__': main()", *line.split()]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -139,17 +140,20 @@ def test_a_damaged_file_stops_no_other_one(pictures: None, whole: bytes) -> None
 
 def test_a_process_that_dies_stops_no_other_file(pictures: None) -> None:
     """`work` ends its process, as a system without memory would."""
-    script = """
-import functools, os, sys
-from prow_cli import batch
+    Path("dies.py").write_text("""
+import os
 def work(source, out):
     if source == "b.png":
         os._exit(9)
     return source.encode(), []
-if __name__ == "__main__":
-    names = tuple(f"{c}.png" for c in "abcdef")
-    tasks = batch.tasks_of(names, "out", ".x", frozenset(), recursive=False)
-    batch.run(tasks, work, lambda path: "", force=False, quiet=False, verbose=False, as_json=False, jobs=2, report=None)
+""")
+    script = """
+import dies
+from prow_cli import batch
+names = tuple(f"{c}.png" for c in "abcdef")
+tasks = batch.tasks_of(names, "out", ".x", frozenset(), recursive=False)
+how = dict.fromkeys(("force", "quiet", "verbose", "as_json"), False)
+batch.run(tasks, dies.work, lambda path: "", **how, jobs=2, report=None)
 """
     Path("script.py").write_text(script)
     result = subprocess.run(
@@ -192,14 +196,26 @@ def test_an_interrupt_leaves_no_litter(jobs: int) -> None:
 
 
 def test_processes_share_the_threads() -> None:
-    from prow_cli import batch
-
     before = os.environ.get("OMP_NUM_THREADS")
-    with batch._pool(2) as pool:
-        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60) == str(
-            max(1, int(before or os.cpu_count() or 1) // 2)
-        )
+    with workers.pool(2) as submit:
+        share = submit(os.getenv, "OMP_NUM_THREADS").result(timeout=60)
+    assert share == str(max(1, min(int(before or os.cpu_count() or 1), os.cpu_count() or 1) // 2))
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+def test_a_new_process_comes_for_one_that_died() -> None:
+    with workers.pool(1) as submit:
+        first = submit(os.getpid).result(timeout=60)
+        assert submit(os.getpid).result(timeout=60) == first != os.getpid()
+        with pytest.raises(workers.Died):
+            submit(os._exit, 3).result(timeout=60)
+        assert submit(os.getpid).result(timeout=60) != first
+
+
+def test_processes_import_nothing_from_the_folder_that_they_run_in() -> None:
+    Path("pickle.py").write_text("raise SystemExit('imported')")
+    with workers.pool(1) as submit:
+        assert submit(os.getcwd).result(timeout=60) == os.getcwd()
 
 
 def test_what_is_refused_before_any_work(pictures: None) -> None:

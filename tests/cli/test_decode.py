@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import prow
+from prow.format import container
 
 from .conftest import INPUTS, SIZE, assert_fails, names, run
 
@@ -50,7 +51,8 @@ def test_a_damaged_file(whole: bytes) -> None:
 
 
 def test_a_model_that_is_not_installed(whole: bytes) -> None:
-    Path("new.prow").write_bytes(whole[:3] + b"\xc8" + whole[4:-1])
+    header, payload, _ = container.parse(whole)
+    Path("new.prow").write_bytes(container.pack(payload, width=header.width, height=header.height, model_id=200))
     assert_fails("decode new.prow out.png", 1, "new.prow", "200", "prow-small")
     assert "not installed (id 200)" in run("info new.prow").stdout
 

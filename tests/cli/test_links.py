@@ -83,15 +83,15 @@ def test_what_is_refused() -> None:
 
 
 def test_an_interrupt_leaves_no_packets(monkeypatch: pytest.MonkeyPatch) -> None:
-    replace, left = os.replace, [True, True]
+    link, left = os.link, [True, True]
 
-    def interrupted(*places: str) -> None:
+    def interrupted(*places: str, **options: int) -> None:
         if not left:
             raise KeyboardInterrupt
         left.pop()
-        replace(*places)
+        link(*places, **options)
 
-    monkeypatch.setattr(os, "replace", interrupted)
+    monkeypatch.setattr(os, "link", interrupted)
     assert invoke("split photo.prow --packet 100 -o packets").exit_code == 130
     assert packets() == []
 

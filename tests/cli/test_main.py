@@ -43,9 +43,52 @@ def test_through_pipes() -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    """Where data gets lost that is said; text is for people, who know that they left."""
     before = "import os; read_end, write_end = os.pipe(); os.close(read_end); os.dup2(write_end, 1)"
     result = process("decode photo.prow -", before=before)
+    assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert result.stderr.startswith(b"prow: standard output: its reader went away")
+    result = process("info photo.prow", before=before)
     assert (result.returncode, result.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "closed", "code", "said"),
+    [
+        ("encode photo.png a.prow --bytes 300", "<&- >&- 2>&-", 0, ""),
+        ("encode photo.png a.prow --bytes 300 -v", "<&- 2>&-", 0, ""),
+        ("encode no.png a.prow --bytes 300", "2>&-", 1, ""),
+        ("encode photo.png - --bytes 300", ">&-", 1, "standard output is closed"),
+        ("decode photo.prow -", "<&- >&-", 1, "standard output is closed"),
+        ("info photo.prow", ">&-", 1, "standard output is closed"),
+        ("--help", ">&-", 1, "standard output is closed"),
+        ("info -", "<&-", 1, "standard input is closed"),
+        ("encode - a.prow --bytes 300", "<&-", 1, "standard input is closed"),
+    ],
+)
+def test_closed_standard_streams(line: str, closed: str, code: int, said: str) -> None:
+    """One line says what is closed, and no file is ever written to in the place of a stream."""
+    command = f"{sys.executable} -c 'from prow_cli.start import main; main()' {line} {closed}"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(command, shell=True, env=env, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert re.fullmatch(rf"prow: {said}[^\n]*\n" if said else "", result.stderr), result.stderr
+    assert names() == INPUTS | ({"a.prow"} if code == 0 else set())
+    if code == 0:
+        assert prow.inspect(Path("a.prow").read_bytes()).state == "whole"
+
+
+def test_thousands_of_threads_are_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prow.options import thread_count
+
+    for asked, came in (("99999", os.cpu_count()), ("9" * 5000, os.cpu_count()), ("1", 1), ("1,4", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert thread_count() == came
+    for asked in ("", "0", "-3", "many", "²"):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert thread_count() is None
+    before = "import os; os.environ['OMP_NUM_THREADS'] = '99999'"
+    assert process("encode photo.png a.prow --bytes 300", before=before).returncode == 0
 
 
 @pytest.mark.parametrize("line", ["truncate photo.prow - --bytes 100", "info photo.prow"])
@@ -71,7 +114,7 @@ def test_nothing_heavy_is_imported_without_need(line: str, code: int, modules: s
     assert (result.returncode, result.stderr.decode().splitlines()[-1]) == (code, f"imported:{modules}"), result.stderr
 
 
-@pytest.mark.parametrize("data", [b"", b"\xf5", b"\x89PNG" * 9, b"\xf5\x70\xff" * 9, b"\xf5\x70\x20\x02" + bytes(3)])
+@pytest.mark.parametrize("data", [b"", b"\xf5", b"\x89PNG" * 9, b"\xf5\xf0\xff" * 9, b"\xf5\xf0\xa0\x02" + bytes(3)])
 def test_bytes_that_are_no_prow_file(data: bytes) -> None:
     Path("bad.prow").write_bytes(data)
     for line in ("decode bad.prow out.png", "info bad.prow", "truncate bad.prow out.prow --bytes 100"):

@@ -11,6 +11,7 @@ import click
 
 from prow.options import DEFAULT_EFFORT, STYLES
 
+from ..interrupts import raise_on_interrupt
 from ..output import json_option, tell_json
 from ..sizes import Size
 
@@ -69,7 +70,7 @@ def encode(src: str, dst: str, size: int, **options: Any) -> None:
 @click.option(
     "--format", "picture_format", type=click.Choice(["png", "webp", "jpeg"]), default="png", help="Of the pictures."
 )
-@click.option("--style", type=click.Choice(STYLES), default=STYLES[0], help="As of prow decode.")
+@click.option("--style", type=click.Choice(STYLES), default=STYLES[0], hidden=True, help="As of prow decode.")
 @_keep
 @_device
 def decode(src: str, dst: str, **options: Any) -> None:
@@ -112,6 +113,7 @@ def stats(folder: str, as_json: bool) -> None:
 
 def _run(name: str, src: str, dst: str, **options: Any) -> None:
     """Call the library, and say what came of it."""
+    raise_on_interrupt()  # Daft and Ray have processes to end
     import prow.dataset
 
     if options["column"] is None and name != "encode":

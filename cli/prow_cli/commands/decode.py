@@ -28,6 +28,7 @@ from ..output import (
     verbose_option,
     write,
 )
+from ..sizes import max_pixels_option
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,11 +46,13 @@ OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
     "--style",
     type=click.Choice(STYLES),
     default=STYLES[0],
-    help="faithful: nearest to the original; vivid: sharper, with detail that need not be true.",
+    hidden=True,
+    help="An experiment: docs/styles.md.",
 )
 @click.option("--format", "suffix", metavar="NAME", help="png, jpg, webp, ...; without it the suffix of OUT, or png.")
 @click.option("--allow-damaged", is_flag=True, help="Decode a file whose checksum is wrong all the same.")
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@max_pixels_option
 @batch.options
 @force_option
 @quiet_option

@@ -13,7 +13,7 @@ import click
 import prow
 from prow.errors import FormatError
 from prow.format import container
-from prow.options import DEFAULT_EFFORT
+from prow.options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT
 
 from .. import batch
 from ..input import name_of, picture
@@ -31,7 +31,7 @@ from ..output import (
     warnings_into,
     write,
 )
-from ..sizes import FITS, Size
+from ..sizes import FITS, Size, max_pixels_option
 
 SIZES = ("bytes", "bpp", "quality", "psnr", "ms_ssim")  # of which one is wanted
 FULL_SHARE = 0.97  # an encoded file below this share of its budget is worth a remark
@@ -45,6 +45,21 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number")
     return value
+
+
+class Box(click.ParamType):
+    """Four whole numbers with commas between them."""
+
+    name = "X,Y,W,H"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y, width, height = map(int, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} came, wanted x,y,width,height in px", param, ctx)
+        return x, y, width, height
 
 
 @click.command()
@@ -69,7 +84,25 @@ def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -
     help="bare: for embedding, without magic, length and checksum.",
 )
 @click.option("--device", default="auto", help="auto, cpu or cuda.")
+@max_pixels_option
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF, XMP and ICC profile, in bytes that no size counts.")
+@click.option(
+    "--focus",
+    type=Box(),
+    multiple=True,
+    help="A part that gets a larger share of the file, such as a face; repeatable.",
+)
+@click.option(
+    "--focus-weight",
+    type=click.FloatRange(min=1),
+    callback=_finite,
+    default=DEFAULT_FOCUS_WEIGHT,
+    show_default=True,
+    help="How many times dearer a bit is elsewhere.",
+)
+@click.option(
+    "--check", type=click.Choice(CHECKS), default=CHECKS[0], help="crc32: for archives, of each KiB, in such bytes too."
+)
 @batch.options
 @force_option
 @quiet_option

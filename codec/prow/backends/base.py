@@ -61,13 +61,12 @@ class Backend(Protocol):
         bases: Sequence[int],
         targets: Pictures,
         prediction: Pictures,
-        kappa: float,
+        kappa: np.ndarray,
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
-        """Tokens of a pass for each picture, the best ones when a bit costs `kappa` squared quantiser steps.
-
-        With `grey` of channel 0 alone.
+        """Tokens of a pass for each picture, the best ones when a bit costs `kappa` [B, tiles] squared quantiser
+        steps. With `grey` of channel 0 alone.
         """
         ...
 

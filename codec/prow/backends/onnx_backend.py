@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,8 @@ from ..errors import ModelError
 from ..format.config import MIDDLE, START, Config, step_size
 from ..format.geometry import Level, Pass, passes, strips
 from ..format.tokens import PassTokens
-from ..registry import ModelFile
+from ..options import thread_count
+from ..registry import ModelFile, read_checked
 from . import numpy_ops as ops
 from .base import STRIP, row_batches
 
@@ -55,8 +55,13 @@ def folder_name(config: Config) -> str:
     return f"{config.name}-{hashlib.sha256(json.dumps(shape).encode()).hexdigest()[:8]}"
 
 
+def graph_folder() -> Path:
+    """Where the graphs of all models are."""
+    return Path(__file__).parents[1] / "graphs"
+
+
 def graph_file(config: Config, name: str) -> Path:
-    return Path(__file__).parents[1] / "graphs" / (VIVID if name == VIVID else folder_name(config)) / f"{name}.onnx"
+    return graph_folder() / (VIVID if name == VIVID else folder_name(config)) / f"{name}.onnx"
 
 
 class OnnxBackend:
@@ -96,13 +101,13 @@ class OnnxBackend:
         bases: Sequence[int],
         targets: np.ndarray,
         prediction: np.ndarray,
-        kappa: float,
+        kappa: np.ndarray,
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
         layout, tables, level = self.model.layout(pass_, grey=grey), self.model.tables, pass_.level
         residual, chosen = ops.lap(targets - prediction, level), []
-        for base, one in zip(bases, residual, strict=True):
+        for base, one, price in zip(bases, residual, kappa, strict=True):
             index = pass_.step_index(base)
             go, stop = tables.flag_bits(pass_.kind, index)
             counts, values = [], []
@@ -120,7 +125,7 @@ class OnnxBackend:
                         "stop": stop[None],
                         "ends": layout.ends.astype(np.int64),
                         "last": layout.last[tiles].astype(np.int64),
-                        "kappa": np.array(kappa, np.float32),
+                        "kappa": price[tiles, None],
                     },
                 )
                 counts.append(some_counts)
@@ -243,14 +248,14 @@ class OnnxBackend:
         options.enable_cpu_mem_arena = False
         # Threads that wait sleep: on a busy machine spinning ones made decoding half as long again.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        if threads.isdigit():
-            options.intra_op_num_threads = int(threads)
+        options.intra_op_num_threads = thread_count() or 0  # 0: as it likes
         try:
             values = [ort.OrtValue.ortvalue_from_numpy(w) for w in weights.values()]
             options.add_external_initializers(list(weights), values)
-            graph = graph_file(self.model.config, name).read_bytes()
+            graph = read_checked(graph_file(self.model.config, name))
             return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except ModelError:
+            raise
         except Exception as error:  # the errors of ONNX Runtime have no base of their own
             model = self.model.config.name
             raise ModelError(f"the weights of {model} do not fit its graph {name}: {error}") from None

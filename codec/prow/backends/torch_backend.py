@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
@@ -78,7 +79,7 @@ class TorchBackend:
         bases: Sequence[int],
         targets: Tensor,
         prediction: Tensor,
-        kappa: float,
+        kappa: np.ndarray,
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
@@ -86,6 +87,7 @@ class TorchBackend:
         ends, exists, last = (torch.from_numpy(a).to(self.device) for a in (layout.ends, layout.exists, layout.last))
         prices = [self.prices(pass_, base) for base in bases]
         sizes, residual = self._sizes(level), ops.lap(targets - prediction, level)
+        price = torch.from_numpy(kappa).to(self.device)
         values, counts = [], []
         for rows, tiles in row_batches(level, count):
             number = tiles.stop - tiles.start
@@ -105,7 +107,7 @@ class TorchBackend:
                 (go, stop),
                 ends,
                 last[tiles].repeat(count),
-                kappa,
+                price[:, tiles].reshape(-1, 1),
             )
             kept = (v * prefix_mask(c, ends, v.shape[1])).to(torch.int16)
             values.append(kept.unflatten(0, (count, -1)))
@@ -197,11 +199,11 @@ def load_weights(network: nn.Module, content: bytes, name: str, prefix: str = "n
     Raises:
         ModelError: the file's weights do not fit the network.
     """
-    tensors = load_tensors(content)
-    weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
     try:
+        tensors = load_tensors(content)
+        weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise ModelError(f"the weights of {name} do not fit its config: {error}") from None
 
 

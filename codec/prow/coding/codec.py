@@ -12,6 +12,8 @@ from ..entropy.model import Model, StreamSpec
 from ..entropy.writer import Classes, Writer
 from ..format.geometry import Pass
 from ..format.tokens import PassTokens, Tokens
+from .enlarge import enlarged
+from .focus import Focus
 from .reconstruction import Reconstruction, filter_octaves
 
 KAPPA = 0.02  # price of a bit in squared quantiser steps: low, since what a pass drops the next one has to mend
@@ -27,6 +29,7 @@ class Wanted:
         targets: what each pass that is run should arrive at (`Backend.targets`); passes beyond these are left out.
         room: how many bytes of the stream are wanted, beyond which passes are left out; None: all.
         grey: a picture without colour. alpha: targets of its alpha plane as a grey picture; None: opaque.
+        focus: parts that matter more than the rest, if there are any.
     """
 
     base: int
@@ -34,6 +37,7 @@ class Wanted:
     room: int | None = None
     grey: bool = False
     alpha: list[Pictures] | None = None
+    focus: Focus | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +103,13 @@ def _planes(batch: Sequence[Wanted]) -> tuple[bool, bool]:
     return planes
 
 
+def _prices(wanted: Wanted, pass_: Pass, kappa: float) -> np.ndarray:
+    """The price of a bit in each tile of a pass: float32 [tiles]."""
+    if wanted.focus is None:
+        return np.full(len(pass_.level.boxes), kappa, np.float32)
+    return np.float32(kappa) * wanted.focus.factors(pass_)
+
+
 class Codec:
     """A model on a backend. All pictures of a call have one size and go through each pass together."""
 
@@ -129,13 +140,14 @@ class Codec:
             if not going:
                 break
             active = [active[place] for place in going]
+            prices = np.stack([_prices(batch[i], pass_, kappa) for i in active])
             prediction, parts = self._choose(
-                pictures, going, pass_, [batch[i].targets[index] for i in active], kappa, grey=grey
+                pictures, going, pass_, [batch[i].targets[index] for i in active], prices, grey=grey
             )
             alpha_parts: list[PassTokens | None] = [None] * len(active)
             if alpha:
                 wanted = [targets[index] for i in active if (targets := batch[i].alpha)]
-                _, alpha_parts[:] = self._choose(alphas, going, pass_, wanted, kappa, grey=True)
+                _, alpha_parts[:] = self._choose(alphas, going, pass_, wanted, prices, grey=True)
             for place, (i, part, alpha_part) in enumerate(zip(active, parts, alpha_parts, strict=True)):
                 streams[i].add(part, alpha_part, prediction[place : place + 1])
         return [stream.coded() for stream in streams]
@@ -146,14 +158,14 @@ class Codec:
         going: list[int],
         pass_: Pass,
         targets: list[Pictures],
-        kappa: float,
+        prices: np.ndarray,
         *,
         grey: bool,
     ) -> tuple[Pictures, list[PassTokens]]:
         """Predictions and tokens of the next pass, of the pictures that go on."""
         pictures.keep(going)
         prediction, wanted = pictures.predict(pass_), self.backend.concatenate(targets)
-        parts = self.backend.choose(pass_, pictures.bases, wanted, prediction, kappa, grey=grey)
+        parts = self.backend.choose(pass_, pictures.bases, wanted, prediction, prices, grey=grey)
         pictures.receive(parts)
         return prediction, parts
 
@@ -163,9 +175,12 @@ class Codec:
 
     def decode_alpha(self, tokens: Tokens, octaves: int = 0) -> Pictures | None:
         """Tokens -> alpha as a grey picture [C, H, W], 0 to 255 (opaque); None without alpha."""
-        if not tokens.shown_alpha:
-            return None
-        return self.decode(dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None), octaves)
+        return self.decode(self._alpha(tokens), octaves) if tokens.shown_alpha else None
+
+    @staticmethod
+    def _alpha(tokens: Tokens) -> Tokens:
+        """The alpha plane as a grey picture."""
+        return dataclasses.replace(tokens, passes=tokens.shown_alpha, grey=True, alpha=None)
 
     def decode_many(self, batch: Sequence[Tokens], octaves: int = 0) -> list[Pictures]:
         """Tokens of pictures of one size, which need filters at the same levels (`alike`) -> pictures [C, H, W].
@@ -174,6 +189,26 @@ class Codec:
             octaves: how far below full resolution to stop, at most `geometry.most_octaves`: what the passes up to that
                 level say, filtered, [C, H, W] of the level. Tokens of later passes are left out.
         """
+        return self._until(batch, octaves)
+
+    def images(self, batch: Sequence[Tokens], octaves: int = 0) -> list[np.ndarray]:
+        """As `decode_many`, as uint8 [H, W, C]. Levels that are only made larger take the memory of a strip."""
+        filters = self.alike(batch[0])[2]
+        stop = max(octaves, filters[0] - 1)
+        levels = [pass_.level for pass_ in self._plan(batch[0]) if octaves <= pass_.octaves < stop]
+        return [enlarged(self.backend, picture, levels) for picture in self._until(batch, stop)]
+
+    def alpha_image(self, tokens: Tokens, octaves: int = 0) -> np.ndarray | None:
+        """As `decode_alpha`, as uint8 [H, W, C]."""
+        return self.images([self._alpha(tokens)], octaves)[0] if tokens.shown_alpha else None
+
+    def _plan(self, tokens: Tokens) -> tuple[Pass, ...]:
+        """The first pass of each level."""
+        spec = StreamSpec(tokens.width, tokens.height, self.model)
+        return spec.passes[: spec.passes[0].octaves + 1]
+
+    def _until(self, batch: Sequence[Tokens], octaves: int) -> list[Pictures]:
+        """`decode_many`."""
         (key, *others) = {self.alike(tokens) for tokens in batch}
         if others:
             raise ValueError(f"pictures of {key} and {others[0]} came, wanted one width, height and filter_octaves")

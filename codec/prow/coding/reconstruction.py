@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,6 +113,19 @@ class Reconstruction:
 def _at(pictures: Pictures, places: list[int]) -> Pictures:
     """Those at some places; no copy if these are all."""
     return pictures if len(places) == len(pictures) else pictures[places]
+
+
+def work(tokens: Tokens, spec: StreamSpec, octaves: int = 0) -> int:
+    """Pixels, of all levels and planes, that networks paint or filter when these tokens are decoded (`Limits`)."""
+    total = 0
+    planes = (tokens, dataclasses.replace(tokens, passes=tokens.shown_alpha)) if tokens.shown_alpha else (tokens,)
+    for plane in planes:
+        least, _ = filter_octaves(plane, spec)
+        for pass_, part in zip(spec.passes, plane.passes, strict=True):
+            alone = pass_.octaves >= least and pass_.kind not in (FULL, REFINE)
+            if pass_.octaves >= octaves and (alone or part.some):
+                total += pass_.level.width * pass_.level.height
+    return total
 
 
 def filter_octaves(tokens: Tokens, spec: StreamSpec) -> tuple[int, int]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..format.config import STEPS
-from ..format.container import DEFAULT_MAX_PIXELS, MAX_SIDE
+from ..format.container import MAX_SIDE
 from ..format.geometry import Pass
+from ..format.limits import DEFAULT_MAX_PIXELS
 from ..format.tokens import PassTokens, Tokens
 from .model import Model, StreamSpec
 from .tables import MAX_MAGNITUDE

@@ -76,7 +76,7 @@ def bins(amount: np.ndarray) -> np.ndarray:
 def _rank_of(order: bytes, config: Config) -> np.ndarray:
     """intp [K + 1]: rank of each coefficient; K for coefficient K, which is none."""
     rank_of = np.empty(config.coefficients + 1, np.intp)
-    rank_of[np.frombuffer(order, dtype=np.int32)] = np.arange(config.coefficients)
+    rank_of[np.frombuffer(order, "<i4")] = np.arange(config.coefficients)
     rank_of[-1] = config.coefficients
     return rank_of
 
@@ -85,7 +85,7 @@ def _rank_of(order: bytes, config: Config) -> np.ndarray:
 def _shifted_coefficients(order: bytes, config: Config, offsets: tuple[tuple[int, int, int], ...]) -> np.ndarray:
     """int32 [K, offsets]: coefficient at each offset from that of each rank, K where there is none."""
     tile, k = config.tile, config.coefficients
-    coefficient = np.frombuffer(order, dtype=np.int32)
+    coefficient = np.frombuffer(order, "<i4")
     channel, row, column = coefficient // tile**2, coefficient // tile % tile, coefficient % tile
     shifted = []
     for dc, dv, du in offsets:
@@ -135,7 +135,7 @@ class PassContext:
         self.pass_, self.config, self.tables, self.kind = pass_, model.config, model.tables, pass_.kind
         tables, step_index = model.tables, pass_.step_index(base)
         self.class_of_rank, self.go = tables.classes[pass_.kind, step_index], tables.go[pass_.kind, step_index]
-        order = tables.order[pass_.kind].tobytes()
+        order = tables.order[pass_.kind].astype("<i4").tobytes()
         self.near_ranks, self.rank_of = _neighbour_ranks(order, self.config), _rank_of(order, self.config)
         tiles = pass_.level.tiles
         self.magnitudes = np.zeros((tiles + 1, self.config.coefficients + 1), np.int8)  # a last row and column of zeros

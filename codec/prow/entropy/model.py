@@ -16,7 +16,7 @@ from .tables import Tables
 
 @lru_cache(maxsize=32)  # enough for all passes of a picture and its alpha
 def _layout(level: Level, config: Config, order: bytes, grey: bool) -> Layout:
-    return Layout(level, config, np.frombuffer(order, np.int32), grey=grey)
+    return Layout(level, config, np.frombuffer(order, "<i4"), grey=grey)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Model:
 
     def layout(self, pass_: Pass, *, grey: bool = False) -> Layout:
         """That of a pass of colour or of grey; kept for the next one like it."""
-        return _layout(pass_.level, self.config, self.tables.order[pass_.kind].tobytes(), grey)
+        return _layout(pass_.level, self.config, self.tables.order[pass_.kind].astype("<i4").tobytes(), grey)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,6 +6,8 @@ symbol is believed as long as both agree: so any number of bytes gives exactly t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -57,13 +59,21 @@ class Ended(Exception):
 
 
 class Decoder:
-    """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended."""
+    """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended.
 
-    def __init__(self, data: bytes, tables: Tables) -> None:
-        self._tables = tables
+    `asked` counts the symbols that were asked for. What is called before each batch may refuse the count.
+    """
+
+    def __init__(self, data: bytes, tables: Tables, check: Callable[[int], None] = lambda asked: None) -> None:
+        self._tables, self._check, self.asked = tables, check, 0
         fill = 16 + -len(data) % 4
         words = [np.frombuffer(data + pad * fill, dtype=">u4").astype(np.uint32) for pad in (b"\x00", b"\xff")]
         self._coders = [coding.queue.RangeDecoder(w) for w in words]
+
+    def count(self, symbols: int) -> None:
+        """So many symbols are asked for, or work that takes as long."""
+        self.asked += symbols
+        self._check(self.asked)
 
     def symbols(self, classes: np.ndarray) -> np.ndarray:
         return self._many(self._tables.probabilities, classes)
@@ -90,6 +100,7 @@ class Decoder:
 
     def _both(self, decode, batch: np.ndarray) -> np.ndarray:
         """Decode a batch with both coders; Ended with what they agree on if they do not agree on all."""
+        self.count(len(batch))
         answers = [self._decode(coder, decode, batch) for coder in self._coders]
         length = min(len(a) for a in answers)
         differ = np.flatnonzero(answers[0][:length] != answers[1][:length])

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..format.config import NEAR
+from ..format.limits import Limits
 from ..format.tokens import PassTokens, Tokens, empty_tokens
 from .context_model import PassContext
 from .layout import Layout, Rounds
@@ -14,6 +15,8 @@ from .model import Model, StreamSpec
 from .range_coder import Decoder, Ended
 from .tables import from_symbols, raw_bit_counts, raw_bit_shifts
 from .writer import ALPHA, BIT, FAR, GREY, LONG, SHORT, Classes, Plane, skip_frequencies
+
+_OF_A_TILE = 16  # symbols that take as long as to make the context of a tile in a pass
 
 
 class _Recalled:
@@ -50,15 +53,20 @@ class _Recalled:
         pass
 
 
-def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> Tokens:
-    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Never fails.
+def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None, limits: Limits | None = None) -> Tokens:
+    """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one.
 
     Args:
         classes: `Writer.classes` of the stream that these bytes are a prefix of, if they are at hand: this takes a
             fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
             other tokens than a reader would.
+        limits: on the work that bytes from outside may ask for.
+
+    Raises:
+        LimitError: there are `limits`, and the bytes ask for more. Without, it never fails.
     """
-    decoder, tokens = Decoder(payload, spec.model.tables), spec.empty(None)
+    check = (lambda asked: limits.check_work(asked, len(payload))) if limits else lambda asked: None
+    decoder, tokens = Decoder(payload, spec.model.tables, check), spec.empty(None)
     recalled = classes and _Recalled(classes, spec.model)
     try:
         base = _read_base(decoder, spec)
@@ -76,9 +84,10 @@ def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None) -> To
     return dataclasses.replace(tokens, alpha=tokens.shown_alpha or None)
 
 
-def read_planes(payload: bytes, spec: StreamSpec) -> tuple[bool, bool]:
-    """Whether a picture is grey and whether it has alpha, as far as the bytes say; reads no more than that takes."""
-    decoder, grey, alpha = Decoder(payload, spec.model.tables), False, False
+def read_start(payload: bytes, spec: StreamSpec) -> tuple[int | None, bool, bool]:
+    """The base, whether a picture is grey and whether it has alpha, as far as the bytes say; reads no more than that
+    takes."""
+    decoder, base, grey, alpha = Decoder(payload, spec.model.tables), None, False, False
     try:
         base = _read_base(decoder, spec)
         grey = bool(decoder.choices(1, GREY)[0])
@@ -87,7 +96,7 @@ def read_planes(payload: bytes, spec: StreamSpec) -> tuple[bool, bool]:
         alpha = bool(decoder.choices(1, ALPHA)[0])
     except Ended:
         pass
-    return grey, alpha
+    return base, grey, alpha
 
 
 def _read_base(decoder: Decoder, spec: StreamSpec) -> int:
@@ -110,6 +119,7 @@ def _read_pass(
         return
     pass_, context = spec.passes[index], recalled
     if context is None:
+        decoder.count(_OF_A_TILE * pass_.level.tiles)
         context = plane.context = PassContext(pass_, base, spec.model, plane.context)
     layout = spec.model.layout(pass_, grey=plane.grey)
     rounds = Rounds(layout)

@@ -12,6 +12,7 @@ from typing import Any
 STEPS = 64
 STEPS_PER_OCTAVE = 4
 STEP_ORIGIN = 8
+MOST = 1 << 20  # of any number of a config
 NEAR = 3  # how far from a model's usual base the bases are that have a short symbol
 
 # Kinds of passes: each has its own scan order and its own tables.
@@ -69,6 +70,9 @@ class Config:
         sizes = (self.channels, self.tile, self.patch, self.width, self.heads, *filters)
         if min(sizes) < 1 or not 1 <= self.model_id <= 255:
             raise ValueError(f"config {self.name} has a size below 1 or model id {self.model_id}, wanted 1 to 255")
+        for dilations in (self.coarse_dilations, self.fine_dilations, self.light_dilations):
+            if min(dilations, default=0) < 1:
+                raise ValueError(f"dilations {dilations} of {self.name} came, wanted one or more of at least 1")
         if sum(self.token_dims) != self.coefficients:
             raise ValueError(f"token_dims sum to {sum(self.token_dims)}, tile {self.tile} wants {self.coefficients}")
         if min(self.token_dims) < 1 or min(self.octave_step, *self.refine_shifts, 0) < 0:
@@ -102,7 +106,18 @@ class Config:
         if not isinstance(fields, dict):
             raise ValueError(f"a config of JSON type {type(fields).__name__} came, wanted an object")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        for field in dataclasses.fields(cls):
+            _check_type(field.name, str(field.type), values.get(field.name, field.default))
         return cls(**values)
+
+
+def _check_type(name: str, wanted: str, value: object) -> None:
+    """Raise ValueError for a value in JSON that is not of the type of its field: int, str, bool or tuple[int, ...]."""
+    found = [type(one).__name__ for one in value] if isinstance(value, tuple) else type(value).__name__
+    right = found == wanted or (wanted == "tuple[int, ...]" and isinstance(found, list) and set(found) <= {"int"})
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not right or any(isinstance(n, int) and abs(n) > MOST for n in numbers):
+        raise ValueError(f"{name} {str(value)[:60]!r} came in a config, wanted {wanted} up to {MOST:,}")
 
 
 CONFIGS = {

@@ -1,4 +1,4 @@
-"""The file container: a header of 3 to 14 bytes around one range-coded payload (SPEC.md sections 1 to 3).
+"""The file container: a header of 3 to 15 bytes around one range-coded payload (SPEC.md sections 1 to 3).
 
 Which function? `pack` writes a file, `parse` reads one, `parse_extras` what follows its payload, `truncate` cuts one to
 a size, and `payload_room` says how many payload bytes fit into a budget. None of them needs a model, and none allocates
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BudgetError, DamagedError, HeaderError, InputError, VersionError
+from .extras import chunk, good_bytes, read_chunks
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
     "MAGIC",
     "MAX_SIDE",
     "MIN_BARE_BYTES",
@@ -31,36 +31,35 @@ __all__ = [
     "Header",
     "add_extras",
     "crc16",
+    "crc8",
     "header_bytes",
     "pack",
     "parse",
     "parse_extras",
     "payload_room",
-    "read_chunks",
+    "sure_bytes",
     "truncate",
 ]
 
 Profile = Literal["file", "bare"]
 State = Literal["whole", "cut", "damaged"]
 
-MAGIC = b"\xf5\x70"
+MAGIC = b"\xf5\xf0"  # and a bit that is 1
 VERSION = 1
 MAX_SIDE = 65_535  # px
 MIN_BYTES = 32  # smallest budget of an encoder, file profile
 MIN_BARE_BYTES = 16  # the same, bare profile
-DEFAULT_MAX_PIXELS = 2**28  # width * height that a decoder accepts unless told otherwise
 
 SMALL_HEADER_BYTES = 12
-LARGE_HEADER_BYTES = 14
+LARGE_HEADER_BYTES = 15
 _SMALL_MAX_SIDE = 1 << 14
-_SMALL_MAX_PAYLOAD = (1 << 20) - 1
-_LARGE_MAX_PAYLOAD = (1 << 32) - 1
-_LARGE_BIT = 0x10
-_RESERVED_BITS = 0x0F
+_SMALL_MAX_PAYLOAD = (1 << 16) - 1
+_LARGE_MAX_PAYLOAD = (1 << 36) - 1
+_SMALL_BITS, _LARGE_BITS = (14, 16), (16, 36)  # of a side, and of the length of the payload
+_MAGIC_BIT, _LARGE_BIT = 0x80, 0x10  # in the third byte, around the version
 _CRC_BYTES = 2
+_TAIL_BYTES = 1 + _CRC_BYTES  # of the header: its own check, and the CRC
 _VARINT_MAX_BYTES = 3
-_CHUNK_HEAD_BYTES = 8  # tag and length of a chunk of the extras
-_MAX_CHUNK = (1 << 32) - 1
 _MAX_MODEL = {"file": 255, "bare": 127}
 _FOREIGN = {  # first bytes of files that people take for ours; only to word the error
     b"\x89PNG": "PNG",
@@ -98,8 +97,18 @@ def crc16(data: bytes) -> int:
     return binascii.crc_hqx(data, 0xFFFF)
 
 
+def crc8(data: bytes) -> int:
+    """CRC-8 of `data`: poly 0x07, init 0, no reflection, no final XOR (SPEC.md section 1)."""
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 ^ (0x107 if crc & 0x80 else 0)
+    return crc
+
+
 def header_bytes(width: int, height: int, payload_bytes: int, profile: Profile = "file") -> int:
-    """Bytes of the header that `pack` writes: 12 or 14 for a file, 3 to 7 bare (there any payload length)."""
+    """Bytes of the header that `pack` writes: 12 or 15 for a file, 3 to 7 bare (there any payload length)."""
     if profile == "bare":
         return 1 + len(_varint(width - 1)) + len(_varint(height - 1))
     return SMALL_HEADER_BYTES if _fits_small(width, height, payload_bytes) else LARGE_HEADER_BYTES
@@ -111,7 +120,7 @@ def payload_room(n: int, width: int, height: int, profile: Profile = "file") -> 
         return n - header_bytes(width, height, 0, profile)
     room = n - SMALL_HEADER_BYTES
     while room >= 0 and room + header_bytes(width, height, room) > n:
-        room -= 1  # at most two steps: the large form is two bytes longer
+        room -= 1  # at most three steps: the large form is three bytes longer
     return min(room, _LARGE_MAX_PAYLOAD)
 
 
@@ -131,28 +140,28 @@ def pack(
             alone has room for them. Neither the length nor the CRC in the header counts them.
 
     Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile,
-    the payload length (below 4 GiB) or the extras cannot be written. SPEC.md sections 1 and 2.
+    the payload length (below 64 GiB) or the extras cannot be written. SPEC.md sections 1 and 2.
     """
     if extras:
         return add_extras(pack(payload, width=width, height=height, model_id=model_id, profile=profile), extras)
     _check_fields(width, height, model_id, len(payload), profile)
     if profile == "bare":
         return bytes([model_id]) + _varint(width - 1) + _varint(height - 1) + payload
-    if _fits_small(width, height, len(payload)):
-        flags = VERSION << 5
-        fields = ((width - 1) << 34 | (height - 1) << 20 | len(payload)).to_bytes(6, "big")
-    else:
-        flags = VERSION << 5 | _LARGE_BIT
-        fields = ((width - 1) << 48 | (height - 1) << 32 | len(payload)).to_bytes(8, "big")
-    head = MAGIC + bytes([flags, model_id]) + fields
+    small = _fits_small(width, height, len(payload))
+    side_bits, length_bits = _SMALL_BITS if small else _LARGE_BITS
+    fields = 0b1010 if small else 0b1011  # the magic's last bit, version 1, the form
+    for value, bits in ((width - 1, side_bits), (height - 1, side_bits), (len(payload), length_bits), (model_id, 8)):
+        fields = fields << bits | value
+    head = MAGIC + fields.to_bytes((SMALL_HEADER_BYTES if small else LARGE_HEADER_BYTES) - 2 - _TAIL_BYTES, "big")
+    head += bytes([crc8(head)])
     return head + crc16(head + payload).to_bytes(_CRC_BYTES, "big") + payload
 
 
 def parse(data: bytes) -> tuple[Header, bytes, State]:
     """Split `data` into its header, the payload bytes that came, and the state of the whole.
 
-    State: "cut" if fewer payload bytes came than declared, "damaged" if all came and the CRC is wrong, else
-    "whole"; bare data is always "whole". Bytes after the payload (extras) are left out.
+    State: "cut" if fewer payload bytes came than declared, "damaged" if all came and the CRC is wrong, or one of those
+    of the blocks where extras have these, else "whole"; bare data is always "whole". Extras are left out.
 
     Raises HeaderError or VersionError for the first rule of SPEC.md section 3 that is broken, InputError if
     `data` is not bytes-like.
@@ -169,7 +178,18 @@ def parse(data: bytes) -> tuple[Header, bytes, State]:
     if len(payload) < header.payload_bytes:
         return header, payload, "cut"
     crc = crc16(data[: header.header_bytes - _CRC_BYTES] + payload)
-    return header, payload, "whole" if crc == header.crc else "damaged"
+    sound = crc == header.crc and good_bytes(data[:end], data[end:]) in (None, end)
+    return header, payload, "whole" if sound else "damaged"
+
+
+def sure_bytes(data: bytes) -> int | None:
+    """Of a damaged file, how many bytes from its first on are right by the CRCs of its blocks; None if it has none.
+
+    Raises what `parse` raises. SPEC.md section 1, `CRCB`.
+    """
+    data = _as_bytes(data)
+    end = parse(data)[0].file_bytes
+    return None if end is None else good_bytes(data[:end], data[end:])
 
 
 def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
@@ -183,7 +203,7 @@ def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
         raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
     if state == "cut":
         raise InputError("extras came for a cut file, whose payload they would be taken for; a whole one wanted")
-    return data + b"".join(_chunk(tag, content) for tag, content in extras.items())
+    return data + b"".join(chunk(tag, content) for tag, content in extras.items())
 
 
 def parse_extras(data: bytes) -> dict[str, bytes]:
@@ -197,34 +217,22 @@ def parse_extras(data: bytes) -> dict[str, bytes]:
     return {} if header.file_bytes is None else read_chunks(data[header.file_bytes :])
 
 
-def read_chunks(extras: bytes) -> dict[str, bytes]:
-    """`parse_extras` of what follows a payload."""
-    chunks: dict[str, bytes] = {}
-    at = 0
-    while at + _CHUNK_HEAD_BYTES <= len(extras):
-        tag, end = extras[at : at + 4], at + _CHUNK_HEAD_BYTES + int.from_bytes(extras[at + 4 : at + 8], "big")
-        if not _is_tag(tag) or end > len(extras):
-            break
-        chunks.setdefault(tag.decode("ascii"), extras[at + _CHUNK_HEAD_BYTES : end])
-        at = end
-    return chunks
-
-
 def truncate(data: bytes, n: int) -> bytes:
     """Cut `data` to at most `n` bytes, with a header that is right for what is left. Needs no model.
 
     A whole file of at most `n` bytes comes back as it is. Otherwise extras go first, then the tail of the
     payload. A cut file comes back whole: its header tells the length that it really has. Bare data is just cut.
 
-    Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong, and all that
-    `parse` raises. SPEC.md section 3.
+    Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong (unless the CRCs of its
+    blocks say that the first `n` bytes are right), and all that `parse` raises. SPEC.md section 3.
     """
     if isinstance(n, bool) or not isinstance(n, int):
         raise InputError(f"bytes must be an integer, not {type(n).__name__}")
     data = _as_bytes(data)
     header, payload, state = parse(data)
-    if state == "damaged":
-        raise DamagedError("damaged file: the CRC does not match, so it cannot be cut")
+    if state == "damaged" and n > (sure := sure_bytes(data) or 0):
+        hint = f" to more than {sure:,} bytes" if sure else ""
+        raise DamagedError(f"damaged file: the CRC does not match, so it cannot be cut{hint}")
     minimum = header_bytes(header.width, header.height, 1, header.profile) + 1
     if n < minimum:
         raise BudgetError(f"budget too small: {n} bytes came, at least {minimum} wanted for this picture")
@@ -238,31 +246,30 @@ def truncate(data: bytes, n: int) -> bytes:
 
 def _parse_file_header(data: bytes) -> Header:
     """Header of the file profile, either form; checks in the order of SPEC.md section 3."""
-    if data[1:2] not in (b"", MAGIC[1:]):
+    if data[1:2] not in (b"", MAGIC[1:]) or (len(data) > 2 and not data[2] & _MAGIC_BIT):
         raise _wrong_magic(data)
     if len(data) < 3:
         raise HeaderError(f"truncated header: {_count(data)} came, at least {SMALL_HEADER_BYTES} wanted")
-    version = data[2] >> 5
+    version = data[2] >> 5 & 3
     if version != VERSION:
         raise VersionError(f"unknown format version: {version} came, {VERSION} wanted; a newer prow may read it")
-    if data[2] & _RESERVED_BITS:
-        raise HeaderError(f"reserved bits set: {data[2] & _RESERVED_BITS:#x} came, 0 wanted")
     large = bool(data[2] & _LARGE_BIT)
     size = LARGE_HEADER_BYTES if large else SMALL_HEADER_BYTES
     if len(data) < size:
         raise HeaderError(f"truncated header: {_count(data)} came, {size} wanted")
-    if data[3] == 0:
+    head, check = data[: size - _TAIL_BYTES], data[size - _TAIL_BYTES]
+    if crc8(head) != check:
+        raise HeaderError(f"damaged header: header check {check:02x} came, {crc8(head):02x} wanted for these bytes")
+    fields, model_id = int.from_bytes(head[2:-1], "big"), head[-1]
+    if model_id == 0:
         raise HeaderError("invalid model id: 0 came, 1 to 255 wanted")
-    fields = int.from_bytes(data[4 : size - _CRC_BYTES], "big")
-    side_bits, length_bits = (16, 32) if large else (14, 20)
+    side_bits, length_bits = _LARGE_BITS if large else _SMALL_BITS
     side_mask = (1 << side_bits) - 1
-    width = _check_side("width", (fields >> (side_bits + length_bits)) + 1)
-    height = _check_side("height", ((fields >> length_bits) & side_mask) + 1)
     return Header(
         version=version,
-        model_id=data[3],
-        width=width,
-        height=height,
+        model_id=model_id,
+        width=_check_side("width", (fields >> (side_bits + length_bits) & side_mask) + 1),
+        height=_check_side("height", (fields >> length_bits & side_mask) + 1),
         payload_bytes=fields & ((1 << length_bits) - 1),
         profile="file",
         header_bytes=size,
@@ -289,20 +296,6 @@ def _parse_bare(data: bytes) -> tuple[Header, bytes, State]:
     return header, data[at:], "whole"
 
 
-def _chunk(tag: str, content: bytes) -> bytes:
-    """One chunk of the extras. Raises InputError."""
-    name = tag.encode("utf-8")
-    if not _is_tag(name):
-        raise InputError(f"an extra with the tag {tag!r} came, 4 printable ASCII characters wanted")
-    if len(content) > _MAX_CHUNK:
-        raise InputError(f"an extra of {len(content):,} bytes came ({tag}), at most {_MAX_CHUNK:,} wanted")
-    return name + len(content).to_bytes(4, "big") + content
-
-
-def _is_tag(tag: bytes) -> bool:
-    return len(tag) == 4 and all(0x20 <= byte <= 0x7E for byte in tag)
-
-
 def _read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:
     """The side in px coded at offset `at`, and the offset behind it."""
     value = 0
@@ -310,22 +303,20 @@ def _read_varint(data: bytes, at: int, name: str) -> tuple[int, int]:
         if at + index >= len(data):
             raise HeaderError(f"truncated header: {_count(data)} came, the {name} goes on")
         byte = data[at + index]
-        value |= (byte & 0x7F) << (7 * index)
+        value = value << 7 | byte & 0x7F
         if byte < 0x80:
-            if byte == 0 and index > 0:
+            if index > 0 and data[at] == 0x80:
                 raise HeaderError(f"non-canonical {name}: {index + 1} bytes came, fewer wanted")
             return _check_side(name, value + 1), at + index + 1
     raise HeaderError(f"overlong {name}: over {_VARINT_MAX_BYTES} bytes came, at most {_VARINT_MAX_BYTES} wanted")
 
 
 def _varint(value: int) -> bytes:
-    """`value` in groups of 7 bits, least significant first, high bit = more follow (SPEC.md section 2)."""
-    out = bytearray()
-    while value >= 0x80:
+    """`value` in groups of 7 bits, the most significant first, high bit = another follows (SPEC.md section 2)."""
+    out = [value & 0x7F]
+    while value := value >> 7:
         out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes(reversed(out))
 
 
 def _fits_small(width: int, height: int, payload_bytes: int) -> bool:
@@ -360,7 +351,8 @@ def _as_bytes(data: object) -> bytes:
 def _wrong_magic(data: bytes) -> HeaderError:
     """The error for bytes that start like no prow file; names the format where it is a well-known one."""
     kind = next((f" (a {name} file)" for start, name in _FOREIGN.items() if data.startswith(start)), "")
-    return HeaderError(f"wrong magic: {data[:2].hex(' ')} came{kind}, f5 70 or a bare model id 01 to 7f wanted")
+    wanted = "f5 f0 and 80 to ff, or a bare model id 01 to 7f"
+    return HeaderError(f"wrong magic: {data[:3].hex(' ')} came{kind}, {wanted} wanted")
 
 
 def _count(data: bytes) -> str:

@@ -19,8 +19,9 @@ class Effort:
     rounds: int = 0
 
 
+UNSEARCHED = Effort(1, 1)  # the usual base
 EFFORTS = {
-    1: Effort(1, 1),
+    1: UNSEARCHED,
     2: Effort(2, 1),
     3: Effort(3, 1),
     4: Effort(4, 1),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..coding.codec import Codec, Coded, Wanted
+from ..coding.focus import Focus
 from ..coding.planes import split
 from ..entropy.model import Model, StreamSpec
 from ..entropy.trim import trim
@@ -43,12 +44,14 @@ class Stream:
 Improve = Callable[[np.ndarray, Candidate], tuple[bytes, Tokens]]
 
 
-def at_quality(codec: Codec, pictures: Sequence[np.ndarray], quality: float) -> list[Stream]:
+def at_quality(
+    codec: Codec, pictures: Sequence[np.ndarray], quality: float, focus: Focus | None = None
+) -> list[Stream]:
     """Streams of pictures uint8 [H, W, 1 to 4] of one shape that end with the step of a quality, 0 to 100 (finest)."""
     spec = _spec(codec.model, pictures)
     wanted_step = round(SMALLEST - (SMALLEST - LARGEST) * quality / 100)
     base, count = _ending(spec.passes, spec.model.config.usual_base, wanted_step)
-    wanted = [_wanted(codec, pixels, base, count) for pixels in pictures]
+    wanted = [_wanted(codec, pixels, base, count, focus) for pixels in pictures]
     return [Stream(_trimmed(codec.model, c), c.tokens) for c in codec.encode_many((spec.width, spec.height), wanted)]
 
 
@@ -57,11 +60,12 @@ def _spec(model: Model, pictures: Sequence[np.ndarray]) -> StreamSpec:
     return StreamSpec(width, height, model)
 
 
-def _wanted(codec: Codec, pixels: np.ndarray, base: int, count: int) -> Wanted:
+def _wanted(codec: Codec, pixels: np.ndarray, base: int, count: int, focus: Focus | None) -> Wanted:
     """A picture uint8 [H, W, 1 to 4], up to a number of passes."""
     colour, grey, alpha = split(pixels, codec.model.config.channels)
     targets = codec.backend.targets(colour, count)
-    return Wanted(base, targets, None, grey, None if alpha is None else codec.backend.targets(alpha, count))
+    alpha_targets = None if alpha is None else codec.backend.targets(alpha, count)
+    return Wanted(base, targets, None, grey, alpha_targets, focus)
 
 
 def _ending(plan: tuple[Pass, ...], usual: int, wanted: int) -> tuple[int, int]:
@@ -76,31 +80,38 @@ def _ending(plan: tuple[Pass, ...], usual: int, wanted: int) -> tuple[int, int]:
 
 
 def at_bytes(
-    codec: Codec, pictures: Sequence[np.ndarray], room: int, effort: Effort, improve: Improve | None = None
+    codec: Codec,
+    pictures: Sequence[np.ndarray],
+    room: int,
+    effort: Effort,
+    improve: Improve | None = None,
+    focus: Focus | None = None,
 ) -> list[Stream]:
     """For pictures of one shape streams of exactly `room` bytes, or all that the model can say if that is less.
 
     They go through the networks together.
 
     Args:
-        improve: what makes the best stream better in the end.
+        improve: what makes the best stream better in the end. focus: parts that matter more, the same in all.
     """
     spec = _spec(codec.model, pictures)
     areas = [pass_.level.width * pass_.level.height for pass_ in spec.passes]
     count = max(1, sum(area * (_SPARSE if area <= _HUGE else _SPARSE_HUGE) <= 8 * room for area in areas))
-    searches = _searched(codec, pictures, count, room, effort)
+    searches = _searched(codec, pictures, count, room, effort, focus)
     short = [i for i, search in enumerate(searches) if search.best is None]  # there is room for more passes
     if short and count < len(areas):
-        again = _searched(codec, [pictures[i] for i in short], len(areas), room, effort)
+        again = _searched(codec, [pictures[i] for i in short], len(areas), room, effort, focus)
         for i, search in zip(short, again, strict=True):
             searches[i] = search
     return [_result(codec.model, *both, improve) for both in zip(pictures, searches, strict=True)]
 
 
-def _searched(codec: Codec, pictures: Sequence[np.ndarray], count: int, room: int, effort: Effort) -> list[BaseSearch]:
+def _searched(
+    codec: Codec, pictures: Sequence[np.ndarray], count: int, room: int, effort: Effort, focus: Focus | None
+) -> list[BaseSearch]:
     """The searches for pictures of one size, of `count` passes, when they are over."""
     spec = _spec(codec.model, pictures)
-    wanted = [_wanted(codec, pixels, spec.model.config.usual_base, count) for pixels in pictures]
+    wanted = [_wanted(codec, pixels, spec.model.config.usual_base, count, focus) for pixels in pictures]
     searches = [BaseSearch(codec, spec, one, room, effort, PROBE) for one in wanted]
     run(codec, (spec.width, spec.height), searches)
     return searches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from .trainer import Options, Trainer, log_line
 BOOTSTRAP_BATCHES = 60
 SAVE_EVERY_MINUTES = 3.0
 COLLECT_MINUTES = 7.0
+# What `--gpu` stands for: the shipped model, nine minutes more (docs/gpu.md).
+GPU = ["--minutes", "9", "--device", "cuda", "--bf16", "--compile", "inductor", "--resident"]
+GPU += ["--pixels", "1048576", "--rate", "1e-3"]
+GPU += ["--collect-minutes", "0.5", "--init", str(Path(__file__).parents[1] / "weights" / "prow-small.safetensors")]
 
 
 def parse() -> argparse.Namespace:
@@ -38,7 +43,11 @@ def parse() -> argparse.Namespace:
         "--export-only", action="store_true", help="write weights and tables of the saved state, or of --init"
     )
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    parser.add_argument("--compile", metavar="BACKEND", help="of torch.compile, for the networks: inductor")
+    parser.add_argument("--resident", action="store_true", help="decode all photos once and keep them on the device")
+    parser.add_argument("--gpu", action="store_true", help="other defaults: nine minutes more for the shipped model")
+    args, _ = parser.parse_known_args()
+    return parser.parse_args([*GPU, *sys.argv[1:]] if args.gpu else None)
 
 
 def main() -> None:
@@ -54,6 +63,8 @@ def main() -> None:
         kappa=args.kappa,
         device=args.device,
         bf16=args.bf16,
+        compile=args.compile,
+        resident=args.resident,
         seed=args.seed if not args.resume else args.seed + int(time.time()),
     )
     trainer = Trainer(options)
@@ -83,6 +94,7 @@ def train(trainer: Trainer, val: Path) -> None:
     images = validation_images(val, 6, 384, trainer.device)
     logged = saved = last = time.monotonic()
     losses: list[float] = []
+    pixels = trainer.pixels
     while trainer.minutes < options.minutes:
         losses.append(trainer.train_on_batch())
         now = time.monotonic()
@@ -93,11 +105,12 @@ def train(trainer: Trainer, val: Path) -> None:
             record = {
                 "minutes": round(trainer.minutes, 2),
                 "updates": trainer.updates,
+                "megapixels_a_second": round((trainer.pixels - pixels) / (now - logged) / 1e6, 4),
                 "loss": round(loss, 4),
                 **figures,
             }
             log_line(options.out / "log.jsonl", record)
-            logged, losses = time.monotonic(), []
+            logged, losses, pixels = time.monotonic(), [], trainer.pixels
         if now - saved >= 60 * SAVE_EVERY_MINUTES:
             trainer.save()
             saved = time.monotonic()

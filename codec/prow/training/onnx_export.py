@@ -23,9 +23,10 @@ from ..networks.loop_filter import LoopFilter
 from ..networks.quantise import Costs, choose_tokens, prefix_mask
 from ..networks.tokenizer import Tokenizer
 from ..networks.vivid import Vivid
+from . import sums
 
 # Inputs of the graphs.
-PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last")
+PER_TILE = ("residual", "anchored", "prediction", "sizes", "step", "values", "counts", "exists", "last", "kappa")
 GRAPHS = Path(__file__).parents[1] / "graphs"
 
 
@@ -169,7 +170,7 @@ def _tiles(config: Config) -> dict[str, Tensor]:
         "stop": torch.ones(1, n),
         "ends": torch.tensor(config.token_dims).cumsum(0),
         "last": torch.full((3,), n),
-        "kappa": torch.tensor(0.04),
+        "kappa": torch.full((3, 1), 0.04),
     }
 
 
@@ -221,6 +222,8 @@ def main() -> None:
     for folder in out.iterdir():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+    if out == GRAPHS:
+        sums.write()
 
 
 if __name__ == "__main__":

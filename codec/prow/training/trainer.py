@@ -21,6 +21,7 @@ from ..networks.tokenizer import Tokenizer
 from . import loop
 from .data import Batches
 from .descent import Descent
+from .resident import ResidentBatches
 from .statistics import Statistics
 
 CUT = 0.5  # share of batches whose streams end early, somewhere
@@ -43,6 +44,8 @@ class Options:
     average: float = 0.999  # EMA of the weights
     device: str = "cpu"
     bf16: bool = False
+    compile: str | None = None  # backend of torch.compile for the networks
+    resident: bool = False  # photos decoded once, on the device
     seed: int = 0
 
 
@@ -64,7 +67,13 @@ class Trainer:
             optimiser = torch.optim.AdamW(weights, lr=options.rate, betas=(0.9, 0.99), weight_decay=0.001)
             average = self.average, self.model
             self.descent = Descent(optimiser, warm_up=100, fall=0.4, clip=1.0, average=average, decay=options.average)
-        self.batches = Batches(options.data, options.pixels, options.sides, options.coarse_sides, options.seed)
+        given = options.data, options.pixels, options.sides, options.coarse_sides, options.seed
+        self.batches = ResidentBatches(*given, self.device) if options.resident else Batches(*given)
+        self.pixels = 0  # of all batches so far
+        if options.compile and self.config.network:
+            model = self.model
+            for network in (model.decoder, model.coarse_filter, model.fine_filter, model.light_filter):
+                network.compile(backend=options.compile, dynamic=True)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -108,6 +117,8 @@ class Trainer:
 
     def images(self) -> tuple[Tensor, bool]:
         """The next batch, [B, 3, H, W], and whether it is a coarse one."""
+        if isinstance(self.batches, ResidentBatches):
+            return self.batches.next()
         batch = self.batches.next()
         pixels = torch.from_numpy(batch.pixels.copy()).to(self.device)
         return pixels.permute(0, 3, 1, 2).float(), batch.coarse
@@ -181,6 +192,7 @@ class Trainer:
         beyond = int(torch.randint(0, 3, ())) if coarse else 0  # finer levels that coarse batches do not show
         if beyond:  # four times as many px of each picture are coded
             images = images[: max(1, len(images) // 4)]
+        self.pixels += images[:, 0].numel()
         refine = self._refine(coarse)
         plan = passes(images.shape[-1] << beyond, images.shape[-2] << beyond, self.config)
         last = sum(pass_.octaves >= max(beyond, 1) for pass_ in plan) if coarse else plan[0].octaves + 1 + refine

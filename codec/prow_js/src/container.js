@@ -4,12 +4,13 @@
 
 import { BudgetError, DamagedError, HeaderError, InputError, VersionError } from "./errors.js";
 
-const MAGIC = [0xf5, 0x70];
+const MAGIC = [0xf5, 0xf0]; // and a bit that is 1
 const VERSION = 1;
 const MAX_SIDE = 65_535;
-const SMALL = { headerBytes: 12, sideBits: 14, lengthBits: 20 };
-const LARGE = { headerBytes: 14, sideBits: 16, lengthBits: 32 };
+const SMALL = { headerBytes: 12, sideBits: 14, lengthBits: 16 };
+const LARGE = { headerBytes: 15, sideBits: 16, lengthBits: 36 };
 const CRC_BYTES = 2;
+const TAIL_BYTES = 1 + CRC_BYTES; // of the header: its own check, and the CRC
 const VARINT_BYTES = 3;
 
 /**
@@ -46,6 +47,30 @@ export function crc16(...parts) {
   return crc;
 }
 
+/** CRC-8: polynomial 0x07, initial value 0, no reflection, no final XOR.
+ * @param {Uint8Array} bytes
+ * @returns {number} */
+export function crc8(bytes) {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 0x80 ? ((crc << 1) ^ 0x07) & 0xff : crc << 1;
+  }
+  return crc;
+}
+
+/** CRC-32, that of zlib and PNG.
+ * @param {Uint8Array} bytes
+ * @returns {number} */
+export function crc32(bytes) {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  return ~crc >>> 0;
+}
+
 /** Header, payload and state of a prow file or of bare data.
  * Throws HeaderError or VersionError for the first of the rules R1 to R8 that is broken, InputError for no bytes at all.
  * @param {Uint8Array | ArrayBuffer} data
@@ -60,38 +85,68 @@ export function parse(data) {
   const extras = bytes.subarray(Math.min(end, bytes.length));
   if (bytes.length < end) return { header, payload, state: "cut", extras };
   const crc = crc16(bytes.subarray(0, header.headerBytes - CRC_BYTES), payload);
-  return { header, payload, state: crc === header.crc ? "whole" : "damaged", extras };
+  const sound = crc === header.crc && (sureBytes(bytes.subarray(0, end), extras) ?? end) === end;
+  return { header, payload, state: sound ? "whole" : "damaged", extras };
 }
 
-/** Bytes of content of each chunk of the extras, by tag. Foreign bytes or half a chunk end the list.
+/** How many bytes of a file (header and payload), from its first on, are right by the CRCs of its blocks: all of them, or
+ * those before the first block that is not. null if there are no such CRCs that fit.
+ * @param {Uint8Array} file
+ * @param {Uint8Array} extras
+ * @returns {number | null} */
+export function sureBytes(file, extras) {
+  const content = listed(extras).find(({ tag }) => tag === "CRCB")?.content;
+  const size = content && content.length >= 4 ? number(content, 0, 4) : 0;
+  if (!content || size === 0 || content.length !== 4 + 4 * Math.ceil(file.length / size)) return null;
+  for (let i = 0; i * size < file.length; i++) {
+    const start = i * size;
+    if (crc32(file.subarray(start, start + size)) !== number(content, 4 + 4 * i, 4)) return start;
+  }
+  return file.length;
+}
+
+/** Bytes of content of each chunk of the extras, by tag.
  * @param {Uint8Array} extras
  * @returns {Record<string, number>} */
 export function chunks(extras) {
   /** @type {Record<string, number>} */
   const found = {};
+  for (const { tag, content } of listed(extras)) if (!Object.hasOwn(found, tag)) found[tag] = content.length;
+  return found;
+}
+
+/** The chunks that extras start with. Foreign bytes or half a chunk end the list.
+ * @param {Uint8Array} extras
+ * @returns {{ tag: string, content: Uint8Array }[]} */
+function listed(extras) {
+  const found = [];
   let at = 0;
   while (at + 8 <= extras.length) {
     const tag = extras.subarray(at, at + 4);
-    const length = number(extras, at + 4, 4);
-    if (!tag.every((byte) => byte >= 0x20 && byte <= 0x7e) || at + 8 + length > extras.length) break;
-    const name = String.fromCharCode(...tag);
-    if (!Object.hasOwn(found, name)) found[name] = length;
-    at += 8 + length;
+    const end = at + 8 + number(extras, at + 4, 4);
+    if (!tag.every((byte) => byte >= 0x20 && byte <= 0x7e) || end > extras.length) break;
+    found.push({ tag: String.fromCharCode(...tag), content: extras.subarray(at + 8, end) });
+    at = end;
   }
   return found;
 }
 
 /** `data` cut to at most `n` bytes, with a header that is right for what is left. Needs no model.
  * A whole file of at most `n` bytes comes back as it is. Else extras go first, then the tail of the payload.
- * Throws BudgetError if `n` leaves no payload byte, DamagedError if the CRC is wrong, and all that `parse` throws.
+ * Throws BudgetError if `n` leaves no payload byte, DamagedError if the CRC is wrong (unless the CRCs of its blocks say
+ * that the first `n` bytes are right), and all that `parse` throws.
  * @param {Uint8Array | ArrayBuffer} data
  * @param {number} n
  * @returns {Uint8Array} */
 export function truncate(data, n) {
   if (!Number.isInteger(n)) throw new InputError(`bytes must be an integer, not ${n}`);
   const bytes = asBytes(data);
-  const { header, payload, state } = parse(bytes);
-  if (state === "damaged") throw new DamagedError("damaged file: the CRC does not match, so it cannot be cut");
+  const { header, payload, state, extras } = parse(bytes);
+  const sure = state === "damaged" ? (sureBytes(bytes.subarray(0, bytes.length - extras.length), extras) ?? 0) : Infinity;
+  if (n > sure) {
+    const hint = sure > 0 ? ` to more than ${sure} bytes` : "";
+    throw new DamagedError(`damaged file: the CRC does not match, so it cannot be cut${hint}`);
+  }
   const bare = header.profile === "bare";
   const least = 1 + (bare ? header.headerBytes : formFor(header, 1).headerBytes);
   if (n < least) {
@@ -100,7 +155,7 @@ export function truncate(data, n) {
   if (bare) return bytes.slice(0, n);
   if (state === "whole" && bytes.length <= n) return bytes.slice();
   let room = n - SMALL.headerBytes;
-  while (room + formFor(header, room).headerBytes > n) room--; // at most two steps
+  while (room + formFor(header, room).headerBytes > n) room--; // at most three steps
   return pack(header, payload.subarray(0, room));
 }
 
@@ -111,16 +166,21 @@ export function truncate(data, n) {
 function pack(header, payload) {
   const form = formFor(header, payload.length);
   const head = new Uint8Array(form.headerBytes);
-  head.set([...MAGIC, (VERSION << 5) | (form === LARGE ? 0x10 : 0), header.modelId]);
-  const fields = [
-    [header.width - 1, form.sideBits],
-    [header.height - 1, form.sideBits],
-    [payload.length, form.lengthBits],
-  ];
-  let at = 32;
-  for (const [value, bits] of fields) {
-    for (let bit = bits - 1; bit >= 0; bit--, at++) head[at >> 3] |= ((value >>> bit) & 1) << (7 - (at & 7));
-  }
+  head.set(MAGIC);
+  let at = 16;
+  /** @param {number} value
+   * @param {number} bits */
+  const put = (value, bits) => {
+    for (let bit = bits - 1; bit >= 0; bit--, at++) head[at >> 3] |= (Math.floor(value / 2 ** bit) % 2) << (7 - (at & 7));
+  };
+  put(1, 1); // the last bit of the magic
+  put(VERSION, 2);
+  put(form === LARGE ? 1 : 0, 1);
+  put(header.width - 1, form.sideBits);
+  put(header.height - 1, form.sideBits);
+  put(payload.length, form.lengthBits);
+  put(header.modelId, 8);
+  head[form.headerBytes - TAIL_BYTES] = crc8(head.subarray(0, form.headerBytes - TAIL_BYTES));
   const crc = crc16(head.subarray(0, form.headerBytes - CRC_BYTES), payload);
   head.set([crc >> 8, crc & 0xff], form.headerBytes - CRC_BYTES);
   const file = new Uint8Array(head.length + payload.length);
@@ -141,32 +201,39 @@ function formFor({ width, height }, payloadBytes) {
  * @returns {Header} */
 function parseFileHeader(bytes) {
   const count = `${bytes.length} ${bytes.length === 1 ? "byte" : "bytes"}`;
-  if (bytes.length > 1 && bytes[1] !== MAGIC[1]) throw wrongMagic(bytes);
+  if ((bytes.length > 1 && bytes[1] !== MAGIC[1]) || (bytes.length > 2 && bytes[2] < 0x80)) throw wrongMagic(bytes);
   if (bytes.length < 3) throw new HeaderError(`truncated header: ${count} came, at least 12 wanted`);
-  const version = bytes[2] >> 5;
+  const version = (bytes[2] >> 5) & 3;
   if (version !== VERSION) throw new VersionError(`unknown format version: ${version} came, ${VERSION} wanted`);
-  if (bytes[2] & 0x0f) throw new HeaderError(`reserved bits set: 0x${(bytes[2] & 0x0f).toString(16)} came, 0 wanted`);
   const form = bytes[2] & 0x10 ? LARGE : SMALL;
   if (bytes.length < form.headerBytes) {
     throw new HeaderError(`truncated header: ${count} came, ${form.headerBytes} wanted`);
   }
-  if (bytes[3] === 0) throw new HeaderError("invalid model id: 0 came, 1 to 255 wanted");
-  let at = 32;
+  const head = bytes.subarray(0, form.headerBytes - TAIL_BYTES);
+  const check = bytes[head.length];
+  if (crc8(head) !== check) {
+    const [came, wanted] = [check, crc8(head)].map((byte) => byte.toString(16).padStart(2, "0"));
+    throw new HeaderError(`damaged header: header check ${came} came, ${wanted} wanted for these bytes`);
+  }
+  let at = 20; // magic, version and form
   /** @param {number} bits */
   const field = (bits) => {
     let value = 0;
     for (const end = at + bits; at < end; at++) value = value * 2 + ((bytes[at >> 3] >> (7 - (at & 7))) & 1);
     return value;
   };
+  const [width, height] = [field(form.sideBits) + 1, field(form.sideBits) + 1];
+  const [payloadBytes, modelId] = [field(form.lengthBits), field(8)];
+  if (modelId === 0) throw new HeaderError("invalid model id: 0 came, 1 to 255 wanted");
   return {
     version,
-    modelId: bytes[3],
-    width: checkedSide("width", field(form.sideBits) + 1),
-    height: checkedSide("height", field(form.sideBits) + 1),
-    payloadBytes: field(form.lengthBits),
+    modelId,
+    width: checkedSide("width", width),
+    height: checkedSide("height", height),
+    payloadBytes,
     profile: "file",
     headerBytes: form.headerBytes,
-    crc: field(16),
+    crc: number(bytes, form.headerBytes - CRC_BYTES, CRC_BYTES),
   };
 }
 
@@ -202,9 +269,9 @@ function readVarint(bytes, start, name) {
       throw new HeaderError(`truncated header: ${bytes.length} bytes came, the ${name} goes on`);
     }
     const byte = bytes[start + index];
-    value += (byte & 0x7f) << (7 * index);
+    value = value * 128 + (byte & 0x7f);
     if (byte < 0x80) {
-      if (byte === 0 && index > 0) {
+      if (index > 0 && bytes[start] === 0x80) {
         throw new HeaderError(`non-canonical ${name}: ${index + 1} bytes came, fewer wanted`);
       }
       return { side: checkedSide(name, value + 1), end: start + index + 1 };
@@ -241,6 +308,6 @@ export function asBytes(data) {
 
 /** @param {Uint8Array} bytes */
 function wrongMagic(bytes) {
-  const came = [...bytes.subarray(0, 2)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return new HeaderError(`wrong magic: ${came} came, f5 70 or a bare model id 01 to 7f wanted`);
+  const came = [...bytes.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return new HeaderError(`wrong magic: ${came} came, f5 f0 and 80 to ff, or a bare model id 01 to 7f wanted`);
 }
