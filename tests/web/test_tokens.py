@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Draw
 
 import prow
 from format_spec import make_vectors, tokens
 from format_spec.model_file import Refused
 from format_spec.reader import Violation
 from prow import errors, registry
+from prow.entropy.model import StreamSpec
+from prow.entropy.writer import write
 from prow.format.container import pack, parse
 
 from .conftest import Decoder
@@ -199,3 +202,40 @@ def test_info_is_that_of_python(decoder: Decoder) -> None:
                 {**vars(part), "step": pytest.approx(part.step, abs=1e-9)} for part in wanted.tokens_per_pass
             ],
         }
+
+
+def test_damage_between_blocks_is_known(decoder: Decoder, draw: Draw) -> None:
+    """A file with a CRC-32 a block, whose second block is damaged: only what stands before is decoded."""
+    data = prow.encode(draw(48, 48), bytes=1300, check="crc32", effort=1)
+    damaged = data[:1100] + bytes([data[1100] ^ 1]) + data[1101:]
+    ask = {"model": "prow-small", "data": damaged}
+    refused, loose, info, cut, long_cut = decoder.ask(
+        [
+            {**ask, "ask": "tokens"},
+            {**ask, "ask": "tokens", "options": {"strict": False}},
+            {**ask, "ask": "info"},
+            {**ask, "ask": "truncate", "n": 900},
+            {**ask, "ask": "truncate", "n": 1200},
+        ]
+    )
+    assert refused["error"] == long_cut["error"] == "DamagedError"
+    assert (info["state"], info["check"], info["sureBytes"]) == ("damaged", "crc32", 1024)
+    assert base64.b64decode(cut) == prow.truncate(damaged, 900)
+    check(loose, expected(prow.truncate(data, 1024), "prow-small"))
+
+
+def test_work_beyond_the_limit_is_refused(decoder: Decoder) -> None:
+    """A file that has all of a large picture painted for the sake of one integer."""
+    spec = StreamSpec(5000, 4800, registry.load("anchor"))
+    sent = spec.empty(63)  # where stop flags cost least
+    sent.passes[-7].counts[0] = sent.passes[-7].values[0, 0] = 1
+    payload = write(sent, spec.model)
+    data = pack(payload, width=5000, height=4800, model_id=spec.model.config.model_id)
+    with pytest.raises(errors.LimitError, match="units of work"):
+        prow.decode(data)
+    ask = {"model": "anchor", "data": data}
+    read, pixels = decoder.ask(
+        [{**ask, "ask": "tokens"}, {**ask, "ask": "decode", "options": {"maxPixels": 2**25}}], timeout=60
+    )
+    assert "error" not in read
+    assert pixels["error"] == "LimitError" and "units of work" in pixels["message"]
