@@ -18,9 +18,9 @@ help:
 	echo "make demo    a photo in 1,000 bytes, beside JPEG and WebP: build/demo/comparison.png"
 	echo "make test    linters, types and all tests"
 	echo "make lint    linters and types only"
-	echo "make web     the decoder for browsers, and what \`prow page\` puts into its page"
 	echo "make fuzz    half an hour of fuzzing; a finding is put where the tests find it"
 	echo "make requirements    write requirements.txt anew: what a release depends on, with hashes"
+	echo "make web     the decoder for browsers, and what \`prow page\` puts into its page"
 	echo "make clean   remove .venv, caches and build/"
 
 demo: $(STAMP)
@@ -34,6 +34,15 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
 
+fuzz: $(STAMP)
+	for target in container:200 reader:200 inspect:400 stream:600 decode:400; do \
+		nice $(BIN)/python tests/fuzz $${target%:*} --seconds $${target#*:} || exit 1; done
+
+requirements: $(STAMP)
+	CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-config \
+		--no-emit-index-url --no-emit-find-links --no-emit-options --constraint constraints.txt \
+		--output-file requirements.txt pyproject.toml
+
 web: $(BUILT)
 
 # Node comes with pyright, or was there before. Without any, what needs it is left out, and its tests are skipped.
@@ -45,15 +54,6 @@ $(BUILT): $(STAMP) $(JS)/package-lock.json $(JS)/build.mjs $(wildcard $(JS)/src/
 	command -v node >/dev/null || { echo "no Node: the decoder for browsers is neither built nor tried" >&2; exit 0; }; \
 	npm --prefix $(JS) ci --silent --ignore-scripts && npm --prefix $(JS) run --silent build && \
 	$(BIN)/python -m prow.web -o $@
-
-fuzz: $(STAMP)
-	for target in container:200 reader:200 inspect:400 stream:600 decode:400; do \
-		nice $(BIN)/python tests/fuzz $${target%:*} --seconds $${target#*:} || exit 1; done
-
-requirements: $(STAMP)
-	CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-config \
-		--no-emit-index-url --no-emit-find-links --no-emit-options --constraint constraints.txt \
-		--output-file requirements.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) $(JS)/node_modules $(JS)/dist cli/prow_cli/page/web build dist .pytest_cache .ruff_cache .hypothesis

@@ -25,12 +25,14 @@ PACKAGES = {
 # Rooms of the library, a folder or a file of the package each: a room imports from those above it in this list alone.
 ROOMS = (
     {"errors", "options", "sums"},
+    {"arguments"},
     {"format"},
     {"entropy", "image", "links", "metrics"},
     {"networks", "published", "registry"},
     {"backends", "inspection"},
     {"coding", "web"},
     {"search"},
+    {"request"},
     {"api"},
     {"prow"},  # its __init__, the front door
     {"training", "dataset", "torch", "pillow", "__main__"},

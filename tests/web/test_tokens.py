@@ -15,9 +15,10 @@ from format_spec import make_vectors, tokens
 from format_spec.model_file import Refused
 from format_spec.reader import Violation
 from prow import errors, registry
+from prow.coding.reconstruction import work
 from prow.entropy.model import StreamSpec
-from prow.entropy.writer import write
 from prow.format.container import pack, parse
+from prow.format.limits import Limits
 
 from .conftest import Decoder
 
@@ -224,18 +225,17 @@ def test_damage_between_blocks_is_known(decoder: Decoder, draw: Draw) -> None:
     check(loose, expected(prow.truncate(data, 1024), "prow-small"))
 
 
-def test_work_beyond_the_limit_is_refused(decoder: Decoder) -> None:
-    """A file that has all of a large picture painted for the sake of one integer."""
-    spec = StreamSpec(5000, 4800, registry.load("anchor"))
-    sent = spec.empty(63)  # where stop flags cost least
-    sent.passes[-7].counts[0] = sent.passes[-7].values[0, 0] = 1
-    payload = write(sent, spec.model)
-    data = pack(payload, width=5000, height=4800, model_id=spec.model.config.model_id)
-    with pytest.raises(errors.LimitError, match="units of work"):
-        prow.decode(data)
-    ask = {"model": "anchor", "data": data}
-    read, pixels = decoder.ask(
-        [{**ask, "ask": "tokens"}, {**ask, "ask": "decode", "options": {"maxPixels": 2**25}}], timeout=60
-    )
-    assert "error" not in read
-    assert pixels["error"] == "LimitError" and "units of work" in pixels["message"]
+def test_work_is_that_of_python_and_limited(decoder: Decoder) -> None:
+    names = [vector["file"].removesuffix(".prow") for vector in GOLDEN]
+    asked = [{"ask": "work", "model": model_of(name), "data": content(name)} for name in names]
+    for name, came in zip(names, decoder.ask(asked), strict=True):
+        found = prow.api.read_tokens(content(name))
+        assert came == work(found, StreamSpec(found.width, found.height, registry.load(model_of(name)))), name
+    most = Limits().work(100)
+    options = {"payloadBytes": 100, "maxPixels": 1}
+    asked = [
+        {"ask": "check work", "model": "anchor", "data": b"", "n": n, "options": options} for n in (most, most + 1)
+    ]
+    fine, refused = decoder.ask(asked)
+    assert fine == "fine"
+    assert refused["error"] == "LimitError" and "units of work" in refused["message"]

@@ -10,7 +10,8 @@ const MAX_SIDE = 65_535;
 const SMALL = { headerBytes: 12, sideBits: 14, lengthBits: 16 };
 const LARGE = { headerBytes: 15, sideBits: 16, lengthBits: 36 };
 const CRC_BYTES = 2;
-const TAIL_BYTES = 1 + CRC_BYTES; // of the header: its own check, and the CRC
+const TAIL_BYTES = 1 + CRC_BYTES; // the header's own check, and the CRC
+const BLOCKS_TAG = "CRCB";
 const VARINT_BYTES = 3;
 
 /**
@@ -47,10 +48,10 @@ export function crc16(...parts) {
   return crc;
 }
 
-/** CRC-8: polynomial 0x07, initial value 0, no reflection, no final XOR.
+/** CRC-8 of the header: polynomial 0x07, initial value 0, no reflection, no final XOR.
  * @param {Uint8Array} bytes
  * @returns {number} */
-export function crc8(bytes) {
+function crc8(bytes) {
   let crc = 0;
   for (const byte of bytes) {
     crc ^= byte;
@@ -59,10 +60,10 @@ export function crc8(bytes) {
   return crc;
 }
 
-/** CRC-32, that of zlib and PNG.
+/** That of zlib and PNG.
  * @param {Uint8Array} bytes
  * @returns {number} */
-export function crc32(bytes) {
+function crc32(bytes) {
   let crc = 0xffffffff;
   for (const byte of bytes) {
     crc ^= byte;
@@ -85,67 +86,58 @@ export function parse(data) {
   const extras = bytes.subarray(Math.min(end, bytes.length));
   if (bytes.length < end) return { header, payload, state: "cut", extras };
   const crc = crc16(bytes.subarray(0, header.headerBytes - CRC_BYTES), payload);
-  const sound = crc === header.crc && (sureBytes(bytes.subarray(0, end), extras) ?? end) === end;
+  const sound = crc === header.crc && (soundBytes(bytes.subarray(0, end), extras) ?? end) === end;
   return { header, payload, state: sound ? "whole" : "damaged", extras };
 }
 
-/** How many bytes of a file (header and payload), from its first on, are right by the CRCs of its blocks: all of them, or
- * those before the first block that is not. null if there are no such CRCs that fit.
+/** How many bytes of a file (header and payload), from its first on, are right by the CRC-32 of its blocks: all of them,
+ * or those before the first block that is not. Null if no chunk that fits guards them.
  * @param {Uint8Array} file
  * @param {Uint8Array} extras
  * @returns {number | null} */
-export function sureBytes(file, extras) {
-  const content = listed(extras).find(({ tag }) => tag === "CRCB")?.content;
+export function soundBytes(file, extras) {
+  const content = chunks(extras)[BLOCKS_TAG];
   const size = content && content.length >= 4 ? number(content, 0, 4) : 0;
   if (!content || size === 0 || content.length !== 4 + 4 * Math.ceil(file.length / size)) return null;
-  for (let i = 0; i * size < file.length; i++) {
-    const start = i * size;
-    if (crc32(file.subarray(start, start + size)) !== number(content, 4 + 4 * i, 4)) return start;
+  for (let at = 0, place = 4; at < file.length; at += size, place += 4) {
+    if (crc32(file.subarray(at, at + size)) !== number(content, place, 4)) return at;
   }
   return file.length;
 }
 
-/** Bytes of content of each chunk of the extras, by tag.
+/** The content of each chunk of the extras, by tag. Foreign bytes or half a chunk end the list.
  * @param {Uint8Array} extras
- * @returns {Record<string, number>} */
+ * @returns {Record<string, Uint8Array>} */
 export function chunks(extras) {
-  /** @type {Record<string, number>} */
+  /** @type {Record<string, Uint8Array>} */
   const found = {};
-  for (const { tag, content } of listed(extras)) if (!Object.hasOwn(found, tag)) found[tag] = content.length;
-  return found;
-}
-
-/** The chunks that extras start with. Foreign bytes or half a chunk end the list.
- * @param {Uint8Array} extras
- * @returns {{ tag: string, content: Uint8Array }[]} */
-function listed(extras) {
-  const found = [];
   let at = 0;
   while (at + 8 <= extras.length) {
     const tag = extras.subarray(at, at + 4);
-    const end = at + 8 + number(extras, at + 4, 4);
-    if (!tag.every((byte) => byte >= 0x20 && byte <= 0x7e) || end > extras.length) break;
-    found.push({ tag: String.fromCharCode(...tag), content: extras.subarray(at + 8, end) });
-    at = end;
+    const length = number(extras, at + 4, 4);
+    if (!tag.every((byte) => byte >= 0x20 && byte <= 0x7e) || at + 8 + length > extras.length) break;
+    const name = String.fromCharCode(...tag);
+    if (!Object.hasOwn(found, name)) found[name] = extras.subarray(at + 8, at + 8 + length);
+    at += 8 + length;
   }
   return found;
 }
 
 /** `data` cut to at most `n` bytes, with a header that is right for what is left. Needs no model.
  * A whole file of at most `n` bytes comes back as it is. Else extras go first, then the tail of the payload.
- * Throws BudgetError if `n` leaves no payload byte, DamagedError if the CRC is wrong (unless the CRCs of its blocks say
- * that the first `n` bytes are right), and all that `parse` throws.
+ * Throws BudgetError if `n` leaves no payload byte, DamagedError if the CRC is wrong, and all that `parse` throws.
  * @param {Uint8Array | ArrayBuffer} data
  * @param {number} n
  * @returns {Uint8Array} */
 export function truncate(data, n) {
   if (!Number.isInteger(n)) throw new InputError(`bytes must be an integer, not ${n}`);
   const bytes = asBytes(data);
-  const { header, payload, state, extras } = parse(bytes);
-  const sure = state === "damaged" ? (sureBytes(bytes.subarray(0, bytes.length - extras.length), extras) ?? 0) : Infinity;
-  if (n > sure) {
-    const hint = sure > 0 ? ` to more than ${sure} bytes` : "";
-    throw new DamagedError(`damaged file: the CRC does not match, so it cannot be cut${hint}`);
+  const { header, payload, state } = parse(bytes);
+  if (state === "damaged") {
+    const end = header.headerBytes + /** @type {number} */ (header.payloadBytes);
+    if (n > (soundBytes(bytes.subarray(0, end), bytes.subarray(end)) ?? 0)) {
+      throw new DamagedError("damaged file: the CRC does not match, so it cannot be cut");
+    }
   }
   const bare = header.profile === "bare";
   const least = 1 + (bare ? header.headerBytes : formFor(header, 1).headerBytes);
@@ -166,20 +158,17 @@ export function truncate(data, n) {
 function pack(header, payload) {
   const form = formFor(header, payload.length);
   const head = new Uint8Array(form.headerBytes);
-  head.set(MAGIC);
-  let at = 16;
-  /** @param {number} value
-   * @param {number} bits */
-  const put = (value, bits) => {
+  head.set([...MAGIC, 0x80 | (VERSION << 5) | (form === LARGE ? 0x10 : 0)]);
+  const fields = [
+    [header.width - 1, form.sideBits],
+    [header.height - 1, form.sideBits],
+    [payload.length, form.lengthBits],
+    [header.modelId, 8],
+  ];
+  let at = 20;
+  for (const [value, bits] of fields) {
     for (let bit = bits - 1; bit >= 0; bit--, at++) head[at >> 3] |= (Math.floor(value / 2 ** bit) % 2) << (7 - (at & 7));
-  };
-  put(1, 1); // the last bit of the magic
-  put(VERSION, 2);
-  put(form === LARGE ? 1 : 0, 1);
-  put(header.width - 1, form.sideBits);
-  put(header.height - 1, form.sideBits);
-  put(payload.length, form.lengthBits);
-  put(header.modelId, 8);
+  }
   head[form.headerBytes - TAIL_BYTES] = crc8(head.subarray(0, form.headerBytes - TAIL_BYTES));
   const crc = crc16(head.subarray(0, form.headerBytes - CRC_BYTES), payload);
   head.set([crc >> 8, crc & 0xff], form.headerBytes - CRC_BYTES);
@@ -209,31 +198,27 @@ function parseFileHeader(bytes) {
   if (bytes.length < form.headerBytes) {
     throw new HeaderError(`truncated header: ${count} came, ${form.headerBytes} wanted`);
   }
-  const head = bytes.subarray(0, form.headerBytes - TAIL_BYTES);
-  const check = bytes[head.length];
-  if (crc8(head) !== check) {
-    const [came, wanted] = [check, crc8(head)].map((byte) => byte.toString(16).padStart(2, "0"));
-    throw new HeaderError(`damaged header: header check ${came} came, ${wanted} wanted for these bytes`);
-  }
-  let at = 20; // magic, version and form
+  const tail = form.headerBytes - TAIL_BYTES;
+  const check = crc8(bytes.subarray(0, tail));
+  if (bytes[tail] !== check) throw new HeaderError(`damaged header: header check ${bytes[tail]} came, ${check} wanted`);
+  const modelId = bytes[tail - 1];
+  if (modelId === 0) throw new HeaderError("invalid model id: 0 came, 1 to 255 wanted");
+  let at = 20;
   /** @param {number} bits */
   const field = (bits) => {
     let value = 0;
     for (const end = at + bits; at < end; at++) value = value * 2 + ((bytes[at >> 3] >> (7 - (at & 7))) & 1);
     return value;
   };
-  const [width, height] = [field(form.sideBits) + 1, field(form.sideBits) + 1];
-  const [payloadBytes, modelId] = [field(form.lengthBits), field(8)];
-  if (modelId === 0) throw new HeaderError("invalid model id: 0 came, 1 to 255 wanted");
   return {
     version,
     modelId,
-    width: checkedSide("width", width),
-    height: checkedSide("height", height),
-    payloadBytes,
+    width: checkedSide("width", field(form.sideBits) + 1),
+    height: checkedSide("height", field(form.sideBits) + 1),
+    payloadBytes: field(form.lengthBits),
     profile: "file",
     headerBytes: form.headerBytes,
-    crc: number(bytes, form.headerBytes - CRC_BYTES, CRC_BYTES),
+    crc: number(bytes, tail + 1, CRC_BYTES),
   };
 }
 
@@ -308,6 +293,6 @@ export function asBytes(data) {
 
 /** @param {Uint8Array} bytes */
 function wrongMagic(bytes) {
-  const came = [...bytes.subarray(0, 3)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return new HeaderError(`wrong magic: ${came} came, f5 f0 and 80 to ff, or a bare model id 01 to 7f wanted`);
+  const came = [...bytes.subarray(0, 2)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return new HeaderError(`wrong magic: ${came} came, f5 f0 or a bare model id 01 to 7f wanted`);
 }

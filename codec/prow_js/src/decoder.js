@@ -2,7 +2,7 @@
  * The decoder that users see.
  */
 
-import { asBytes, chunks, parse, sureBytes, truncate } from "./container.js";
+import { asBytes, chunks, parse, soundBytes, truncate } from "./container.js";
 import { DamagedError, ModelError } from "./errors.js";
 import { KINDS, Grid, stepIndex, stepSize } from "./geometry.js";
 import { checkPixels, checkWork, MAX_PIXELS as TOKEN_PIXELS } from "./limits.js";
@@ -105,7 +105,7 @@ export class ProwDecoder {
       check: declaredBytes === null ? null : blocks === null ? "crc16" : "crc32",
       sureBytes: state === "whole" ? declaredBytes : blocks,
       trailingBytes: extras.length,
-      extras: chunks(extras),
+      extras: Object.fromEntries(Object.entries(chunks(extras)).map(([tag, content]) => [tag, content.length])),
       step: base === null ? null : stepSize(base),
       tokensPerPass: tokens && tokens.plan.map((pass, i) => ({
         kind: KINDS[pass.kind],
@@ -185,7 +185,7 @@ export class ProwDecoder {
 function sureOf(bytes, { header, state, extras }) {
   const file = asBytes(bytes);
   if (header.payloadBytes === null || state === "cut") return null;
-  return sureBytes(file.subarray(0, file.length - extras.length), extras);
+  return soundBytes(file.subarray(0, file.length - extras.length), extras);
 }
 
 /** @param {string | URL} source

@@ -7,7 +7,7 @@ import { LimitError } from "./errors.js";
 
 export const MAX_PIXELS = 2 ** 26; // width * height of a picture whose tokens are read
 const FREE_SHARE = 8; // of the pixels that are allowed, one in so many may be painted whatever the size of the file
-const WORK_PER_BYTE = 1024;
+const WORK_PER_BYTE = 4096;
 
 /** Throws LimitError for a picture that is too large.
  * @param {number} width
