@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics
-from .arguments import flag, one_of, several, text, told, whole
+from .arguments import flag, one_of, several, text, whole
 from .coders import Aim, open_coder, work
 from .entropy.check import check_size
 from .errors import DamagedError, InputError, ProwError, warn_of_cut
@@ -17,6 +17,7 @@ from .format import container
 from .format.container import Profile
 from .format.extras import block_crcs
 from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
+from .format.sequence import as_symbols
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
 from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, Check, Style
@@ -302,18 +303,17 @@ def tokens_from_array(
     check_size(width, height)
     strict, letterbox = flag("strict", strict), flag("letterbox", letterbox)
     chosen = find(text("model", model, "the name of one (see prow.models())"))
-    if not isinstance(array, np.ndarray) or array.ndim != 1:
-        raise InputError(f"array {told(array)} came, wanted a numpy array of integers [n]")
+    symbols = as_symbols(array)
 
     def tokens(length: int | None) -> Tokens:
-        return chosen.tokens_from_array(array[:length], int(width), int(height), letterbox=letterbox)
+        return chosen.tokens_from_array(symbols[:length], int(width), int(height), letterbox=letterbox)
 
     try:
         return tokens(None)
     except InputError:
         if strict:
             raise
-    good, bad = 0, len(array)
+    good, bad = 0, len(symbols)
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
