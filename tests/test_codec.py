@@ -339,9 +339,9 @@ def test_the_entropy_coder_does_not_notice_other_floats(codec: Codec, monkeypatc
     clean = np.asarray(prow.decode(data), int)
     other = perturbed(codec, 1e-3)
     monkeypatch.setattr(select, "open_backend", lambda *a, **options: other.backend)
-    decode_many = Codec.decode_many
+    images = Codec.images
     monkeypatch.setattr(
-        Codec, "decode_many", lambda self, batch, octaves: decode_many(self, seen.extend(batch) or batch, octaves)
+        Codec, "images", lambda self, batch, octaves: images(self, seen.extend(batch) or batch, octaves)
     )
     picture = np.asarray(prow.decode(data), int)
     assert len(seen) == 1 and same(seen[0], sent)

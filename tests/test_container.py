@@ -97,12 +97,12 @@ def test_large_payload_takes_the_large_form_and_back() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 0}, "width out of range: 0 px came, 1 to 65,535 wanted"),
-        ({"height": 65_536}, "height out of range: 65,536 px came"),
-        ({"model_id": 0}, "model id out of range: 0 came, 1 to 255 wanted"),
-        ({"model_id": 256}, "model id out of range: 256 came"),
-        ({"model_id": 128, "profile": "bare"}, "model id out of range: 128 came, 1 to 127 wanted"),
-        ({"profile": "naked"}, "unknown profile: 'naked' came"),
+        ({"width": 0}, "width 0 came, wanted a whole number from 1 to 65,535 px"),
+        ({"height": 65_536}, "height 65536 came, wanted a whole number from 1 to 65,535 px"),
+        ({"model_id": 0}, "model id 0 came, wanted a whole number from 1 to 255 (file)"),
+        ({"model_id": 256}, "model id 256 came"),
+        ({"model_id": 128, "profile": "bare"}, "model id 128 came, wanted a whole number from 1 to 127 (bare)"),
+        ({"profile": "naked"}, "profile 'naked' came, wanted one of 'file', 'bare'"),
     ],
 )
 def test_pack_refuses_what_no_header_holds(changes: dict, message: str) -> None:
@@ -159,7 +159,7 @@ def test_truncate_keeps_extras_only_where_nothing_is_cut() -> None:
 
 @pytest.mark.parametrize("n", ["700", 700.0, None, True])
 def test_truncate_wants_an_integer(n: object) -> None:
-    with pytest.raises(errors.InputError, match="bytes must be an integer"):
+    with pytest.raises(errors.InputError, match="bytes .* came, wanted a whole number"):
         truncate(pack(b"p", width=5, height=6, model_id=2), n)  # pyright: ignore[reportArgumentType]
 
 

@@ -37,10 +37,8 @@ def files(installed: None, drawn: list[np.ndarray]) -> list[bytes]:
 
 
 def test_the_files_are_what_they_should_be(files: list[bytes]) -> None:
-    sent = [
-        {pass_.kind for pass_ in prow.inspect(data, tokens=True).tokens_per_pass or () if pass_.tokens}
-        for data in files
-    ]
+    told = [prow.inspect(data, tokens=True).tokens_per_pass or () for data in files]
+    sent = [{pass_.kind for pass_ in passes if pass_.tokens} for passes in told]
     assert ["full" in sent[i] for i in (0, 2, 4, 6)] == [True, True, True, False]
     assert ["refine" in sent[i] for i in (0, 2, 4, 6)] == [False, True, False, False]
 
@@ -58,11 +56,11 @@ def test_same_pictures_in_the_same_order(files: list[bytes], monkeypatch: pytest
 
 def test_pictures_of_one_size_go_through_the_network_together(files: list[bytes], monkeypatch) -> None:
     batches = []
-    decode_many = Codec.decode_many
+    images = Codec.images
     monkeypatch.setattr(
         Codec,
-        "decode_many",
-        lambda self, batch, octaves: (batches.append(len(batch)), decode_many(self, batch, octaves))[1],
+        "images",
+        lambda self, batch, octaves=0: (batches.append(len(batch)), images(self, batch, octaves))[1],
     )
     prow.decode_many(files)
     assert batches == [3, 2, 1, 1]  # the one without tokens is only made larger

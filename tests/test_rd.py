@@ -216,7 +216,7 @@ def test_other_settings_are_not_reused(finished: tuple[Path, dict], corpus: Path
     records = Records(finished[0] / "rd.jsonl", fresh=True)
     picture = find_pictures(corpus, 1)[0]
     same = classical.Classical("webp", classical.Encodes(classical.FORMATS["webp"]), (1,))
-    faster = classical.Encodes(classical.Format("WEBP", [{"method": 0}], "webp"))
+    faster = classical.Encodes(classical.PillowFormat("WEBP", [{"method": 0}], "webp"))
     assert set(records.points(same, picture)) == set(BUDGETS)
     assert records.points(classical.Classical("webp", faster, (1,)), picture) == {}
 
@@ -244,7 +244,10 @@ def test_prow_is_compared_with_the_others(corpus: Path, tmp_path: Path, capsys) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codecs", "jpeg,gif"], "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare, anchor, jpeg"),
+        (
+            ["--codecs", "jpeg,gif"],
+            "unknown codec 'gif': wanted some of prow, prow-cuts, prow-bare, prow-faces, anchor, jpeg",
+        ),
         (["--metrics", "lpips"], "unknown metric 'lpips': wanted some of psnr, ms_ssim, ssimulacra2, st_lpips"),
         (["--budgets", "12,many"], "--budgets is '12,many': wanted whole numbers"),
         (["--budgets", "0,12"], "--budgets is '0,12': wanted numbers from 1 to"),

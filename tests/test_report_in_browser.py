@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, seen_in_chromium
 from PIL import Image
+
+from benchmarks.common.browser import CHROMIUM, seen_in_chromium
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")

@@ -24,6 +24,7 @@ from .commands.encode import encode
 from .commands.info import info
 from .commands.join import join
 from .commands.models import models
+from .commands.page import page
 from .commands.placeholder import placeholder
 from .commands.progress import progress
 from .commands.split import split
@@ -69,7 +70,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 @click.group(
     cls=OneLineErrors,
-    commands=[encode, decode, info, truncate, split, join, compare, progress, placeholder, dataset, models],
+    commands=[encode, decode, info, truncate, split, join, compare, page, progress, placeholder, dataset, models],
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="prow", message="%(prog)s %(version)s")

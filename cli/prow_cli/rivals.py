@@ -1,4 +1,4 @@
-"""WebP and AVIF at a size in bytes, for `prow compare`: the best that Pillow's encoders can do there.
+"""WebP and AVIF at a size in bytes, for `prow compare` and `prow page`: the best that Pillow's encoders can do there.
 
 For each downscale factor the highest quality that fits; of these the one with the best PSNR at full size.
 """
@@ -20,11 +20,16 @@ _HOPELESS = 1.25  # a factor whose lowest quality takes so many times the budget
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-    """A picture [H, W, 3] uint8 that came back, the bytes of its file, and how it was made."""
+    """A picture [H, W, 3] uint8 that came back, its file, and how it was made."""
 
     pixels: np.ndarray
-    size: int
+    content: bytes
     how: str
+
+    @property
+    def size(self) -> int:
+        """Of the file in bytes."""
+        return len(self.content)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ class _Encodes:
         with Image.open(io.BytesIO(self._file(best)), formats=[self._rival.pillow_name]) as image:
             came = image.convert("RGB").resize(self._size, Image.Resampling.BICUBIC)
         how = f"quality {best / self._rival.steps:g}" + (f", downscaled by {self._factor}" if self._factor > 1 else "")
-        return Shot(np.asarray(came), len(self._file(best)), how)
+        return Shot(np.asarray(came), self._file(best), how)
 
     def _file(self, rung: int) -> bytes:
         """At a quality, in steps of the rival's."""

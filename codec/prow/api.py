@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import metrics
+from .arguments import flag, one_of, several, text, whole
 from .coders import Aim, open_coder, work
-from .coding.focus import Focus
 from .entropy.check import check_size
-from .errors import BudgetError, DamagedError, InputError, ProwError, warn_of_cut
+from .errors import DamagedError, InputError, ProwError, warn_of_cut
 from .format import container
 from .format.container import Profile
 from .format.extras import block_crcs
 from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
-from .options import (
-    CHECKS,
-    DEFAULT_EFFORT,
-    DEFAULT_FOCUS_WEIGHT,
-    DEFAULT_PLACEHOLDER_BYTES,
-    DEFAULT_QUALITY,
-    Check,
-    Style,
-)
-from .registry import AnyModel, find, of_file, of_tokens
+from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, Check, Style
+from .registry import find, of_file, of_tokens
+from .request import Box, Request, Target, target_of
 from .search import rate
 from .search.cuts import shortest
-from .search.effort import EFFORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from PIL import Image
 
@@ -44,7 +34,6 @@ _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one pictu
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
 ByteString = bytes  # the builtin, where a parameter is called bytes
-Box = tuple[int, int, int, int]  # x, y, width, height in px
 
 
 def encode(
@@ -98,13 +87,13 @@ def encode(
         BudgetError: a size below the minimum. LimitError: too many pixels, or not enough memory for them. ModelError:
         no such model.
     """
-    target = _target(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
-    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox, tuple(focus), focus_weight)
+    target = target_of(psnr, ms_ssim, {"bytes": bytes, "bpp": bpp, "quality": quality})
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox, focus, focus_weight)
     request.check()
-    if check not in CHECKS:
-        raise InputError(f"check {check!r} came, wanted one of {', '.join(map(repr, CHECKS))}")
-    for name, came in (("keep_metadata", keep_metadata), ("check 'crc32'", check == "crc32")):
-        if came and profile == "bare":
+    one_of("check", check, CHECKS)
+    keep_metadata = flag("keep_metadata", keep_metadata)
+    for name, wanted in (("keep_metadata", keep_metadata), ("check 'crc32'", check == "crc32")):
+        if wanted and profile == "bare":
             raise InputError(f"{name} came with the bare profile, which has no place for it; the file profile wanted")
     pixels = load_pixels(image, Limits(max_pixels))
     extras = read_metadata(image) if keep_metadata else {}
@@ -159,9 +148,10 @@ def encode_many(
     Raises:
         As `encode`; a note on the error says which picture it is, counted from 0.
     """
-    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
+    request.check()
     pictures, limits = list[np.ndarray](), Limits(max_pixels)
-    for index, image in enumerate(images):
+    for index, image in enumerate(several("images", images, "pictures to go through")):
         try:
             pictures.append(load_pixels(image, limits))
         except ProwError as error:
@@ -190,7 +180,8 @@ def tokenize(
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Tokens:
     """The integers that `encode` with the same arguments would write. See `prow.format.tokens.Tokens`."""
-    request = _Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
+    request = Request(bytes, bpp, quality, model, profile, effort, device, letterbox)
+    request.check()
     pixels = load_pixels(image, Limits(max_pixels))
     with memory_errors(pixels.shape[1], pixels.shape[0]):
         return _encode([pixels], request)[0].tokens
@@ -249,7 +240,7 @@ def decode_many(
         As `decode`; a note on the error says which file it is, counted from 0.
     """
     batch, facts = [], []
-    for index, data in enumerate(files):
+    for index, data in enumerate(several("files", files, "files to go through, bytes each")):
         try:
             tokens, said = _open(data, strict=strict, max_pixels=max_pixels, octaves=0, warn=True)
         except ProwError as error:
@@ -276,7 +267,7 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     """
     if not isinstance(tokens, Tokens):  # before it is asked for its model
         raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
-    of_tokens(tokens).check(tokens)
+    tokens = of_tokens(tokens).check(tokens)
     return _detokenize(tokens, style, device, octaves)
 
 
@@ -308,13 +299,11 @@ def tokens_from_array(
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
     check_size(width, height)
-    chosen = find(model)
-
-    def tokens(length: int | None) -> Tokens:
-        return chosen.tokens_from_array(array[:length], width, height, letterbox=letterbox)
-
+    chosen = find(text("model", model, "the name of one (see prow.models())"))
+    size = {"width": int(width), "height": int(height), "letterbox": flag("letterbox", letterbox)}
+    strict = flag("strict", strict)
     try:
-        return tokens(None)
+        return chosen.tokens_from_array(array, **size)
     except InputError:
         if strict or np.ndim(array) != 1:
             raise
@@ -322,11 +311,11 @@ def tokens_from_array(
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
-            tokens(middle)
+            chosen.tokens_from_array(array[:middle], **size)
             good = middle
         except InputError:
             bad = middle
-    return tokens(good)
+    return chosen.tokens_from_array(array[:good], **size)
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:
@@ -346,7 +335,7 @@ def _open(
         octaves: of a picture that will be decoded: whether that is more work than allowed. None: tokens are enough.
         warn: of a cut file, in the name of the caller's caller.
     """
-    limits = Limits(max_pixels)
+    limits, strict = Limits(max_pixels), flag("strict", strict)
     header, payload, state = container.parse(data)
     if state == "damaged":
         sure = container.sure_bytes(data)
@@ -368,40 +357,13 @@ def _open(
     return tokens, {"state": state, "bytes": present}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Target:
-    """How near to the original a file should come: `value` of the metric `name`, whose unit is `unit`."""
-
-    name: str
-    value: float
-    unit: str
-    measure: Callable[[np.ndarray, np.ndarray], float]
-
-
-def _target(psnr: float | None, ms_ssim: float | None, others: dict[str, object]) -> _Target | None:
-    """The target that is asked for, if any. Raises InputError."""
-    given = [name for name, value in {**others, "psnr": psnr, "ms_ssim": ms_ssim}.items() if value is not None]
-    if psnr is None and ms_ssim is None:
-        return None
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp, quality, psnr and ms_ssim")
-    if psnr is not None:
-        if isinstance(psnr, bool) or not (isinstance(psnr, Real) and math.isfinite(psnr) and psnr > 0):
-            raise InputError(f"psnr {psnr!r} came, wanted a number of dB above 0")
-        return _Target("psnr", float(psnr), " dB", metrics.psnr)
-    if isinstance(ms_ssim, bool) or not (isinstance(ms_ssim, Real) and 0 < ms_ssim <= 1):
-        raise InputError(f"ms_ssim {ms_ssim!r} came, wanted a number above 0 and at most 1")
-    return _Target("ms_ssim", float(ms_ssim), "", metrics.ms_ssim)
-
-
-def _encode_to_target(pixels: np.ndarray, request: _Request, target: _Target) -> ByteString:
+def _encode_to_target(pixels: np.ndarray, request: Request, target: Target) -> ByteString:
     """The shortest file that reaches a target: files of growing size until one does, then the shortest cut of that.
 
     Raises InputError if even all that the model can say does not.
     """
     if target.name == "ms_ssim":
         metrics.check_ms_ssim_size(pixels.shape[1], pixels.shape[0])
-    least = container.MIN_BYTES if request.profile == "file" else container.MIN_BARE_BYTES
     values: list[float] = []
     wanted = load_rgb(pixels)  # alpha over white
 
@@ -423,83 +385,15 @@ def _encode_to_target(pixels: np.ndarray, request: _Request, target: _Target) ->
                 f"{shown} at most with this picture ({len(data):,} bytes)"
             )
         size *= _GROWTH
-    best_size = shortest(min(least, len(data)), len(data), lambda n: reaches(data[:n]))
+    best_size = shortest(min(request.least, len(data)), len(data), lambda n: reaches(data[:n]))
     return container.truncate(data, best_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    """What `encode` was asked for."""
-
-    bytes: int | None
-    bpp: float | None
-    quality: float | None
-    model: str
-    profile: Profile
-    effort: int
-    device: str
-    letterbox: bool = False
-    focus: Sequence[Box] = ()
-    focus_weight: float = DEFAULT_FOCUS_WEIGHT
-
-    def check(self) -> AnyModel:
-        """The model that is asked for. Raises InputError and ModelError."""
-        if self.profile not in ("file", "bare"):
-            raise InputError(f"profile {self.profile!r} came, wanted 'file' or 'bare'")
-        given = [name for name in ("bytes", "bpp", "quality") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise InputError(f"{' and '.join(given)} came together, wanted one of bytes, bpp and quality")
-        if isinstance(self.effort, bool) or not isinstance(self.effort, Integral) or self.effort not in EFFORTS:
-            raise InputError(f"effort {self.effort!r} came, wanted a whole number from 1 to 9")
-        if not isinstance(self.model, str):
-            raise InputError(f"model {self.model!r} came, wanted the name of one (see prow.models())")
-        return find(self.model)
-
-    def room(self, width: int, height: int, before: int) -> int | None:
-        """Bytes of the stream in a file of a picture, behind `before` others; None if a quality is asked for."""
-        size = self.bytes
-        if self.bpp is not None:
-            if not (isinstance(self.bpp, Real) and math.isfinite(float(self.bpp) * width * height) and self.bpp > 0):
-                raise InputError(f"bpp {self.bpp!r} came, wanted a number above 0")
-            size = math.floor(float(self.bpp) * width * height / 8)
-        if size is None:
-            return None
-        if isinstance(size, bool) or not isinstance(size, Integral):
-            raise InputError(f"bytes {size!r} came, wanted a whole number")
-        least = container.MIN_BYTES if self.profile == "file" else container.MIN_BARE_BYTES
-        if size < least:
-            raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {least}")
-        return container.payload_room(int(size), width, height, self.profile) - before
-
-    def parts(self, width: int, height: int) -> Focus | None:
-        """The parts that matter more in a picture of this size, if any. Raises InputError."""
-        weight = self.focus_weight
-        if isinstance(weight, bool) or not (isinstance(weight, Real) and math.isfinite(weight) and weight >= 1):
-            raise InputError(f"focus_weight {weight!r} came, wanted a number of at least 1")
-        if not self.focus:
-            return None
-        for box in self.focus:
-            try:
-                x, y, across, down = map(operator.index, box)
-            except (TypeError, ValueError):
-                raise InputError(f"focus {box!r} came, wanted whole numbers x, y, width, height") from None
-            if not (0 <= x < x + across <= width and 0 <= y < y + down <= height):
-                raise InputError(f"focus {box!r} came, wanted x, y, width, height inside of {width} x {height} px")
-        return Focus(np.array(self.focus, dtype=np.int64), float(weight))
-
-    def level(self) -> float:
-        """The quality."""
-        quality = DEFAULT_QUALITY if self.quality is None else self.quality
-        if not (isinstance(quality, Real) and 0 <= quality <= 100):
-            raise InputError(f"quality {quality!r} came, wanted a number from 0 to 100")
-        return float(quality)
-
-
-def _encode(pictures: list[np.ndarray], request: _Request) -> list[rate.Stream]:
+def _encode(pictures: list[np.ndarray], request: Request) -> list[rate.Stream]:
     """The streams of pictures of one shape, uint8 [H, W, C]."""
     model, (height, width) = request.check(), pictures[0].shape[:2]
     room, quality = request.room(width, height, len(model.external_id)), request.level()
-    aim = Aim(room, quality, int(request.effort), request.letterbox, request.parts(width, height))
+    aim = Aim(room, quality, int(request.effort), bool(request.letterbox), request.parts(width, height))
     return open_coder(model, request.device).encode(pictures, aim)
 
 
@@ -524,9 +418,7 @@ def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: in
 def _check_octaves(octaves: int, tokens: Tokens) -> None:
     """Raise InputError if a picture has no level so far below full resolution."""
     most = of_tokens(tokens).most_octaves(tokens.width, tokens.height)
-    if isinstance(octaves, bool) or not isinstance(octaves, Integral) or not 0 <= octaves <= most:
-        size = f"{tokens.width} x {tokens.height} px"
-        raise InputError(f"octaves {octaves!r} came, wanted a whole number from 0 to {most} for {size}")
+    whole("octaves", octaves, 0, most, f" for {tokens.width} x {tokens.height} px")
 
 
 def _detokenize_alike(batch: list[Tokens], style: Style, device: str, octaves: int = 0) -> list[Image.Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from .arguments import flag
 from .errors import HeaderError, ModelError
 from .format import container
 from .format.config import step_size
@@ -71,6 +72,7 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
         FormatError: not a prow file. An unknown model is no error here, but for bare data. LimitError: with `tokens`,
             these are more than a file of this size may ask for.
     """
+    tokens, bare = flag("tokens", tokens), flag("bare", bare)
     header, payload, state = container.parse(data)
     declared = header.file_bytes
     mode, step, per_pass, name = None, None, None, None

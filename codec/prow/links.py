@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Iterable
+from numbers import Integral
 
+from .arguments import several, told
 from .errors import BudgetError, DamagedError, FormatError, InputError
 from .format import container
 
@@ -72,9 +74,11 @@ def split(data: bytes, packet: int, parity: int = 0) -> list[bytes]:
     """
     _check("packet", packet, range(MIN_PACKET, MAX_PACKET + 1), f"{MIN_PACKET} to {MAX_PACKET:,} bytes")
     _check("parity", parity, (0, *range(2, MAX_PARITY + 1)), f"0, or 2 to {MAX_PARITY}")
+    packet, parity = int(packet), int(parity)
     header, payload, state = container.parse(data)
     if state == "damaged":
         raise DamagedError("damaged file: the CRC does not match, so it cannot be split")
+    data = bytes(data)
     if payload:  # without what stands behind a file, and with a right header if it was cut
         data = container.truncate(data, header.header_bytes + len(payload))
     room = packet - HEADER_BYTES - (1 if parity else 0)
@@ -107,8 +111,10 @@ def join(packets: Iterable[bytes]) -> list[bytes]:
 def arrivals(packets: Iterable[bytes]) -> list[Arrival]:
     """As `join`, with what came of each sender."""
     senders: dict[tuple[int, int, int], dict[int, bytes]] = {}
-    for data in packets:
-        packet = _parse(data)
+    for data in several("packets", packets, "packets to go through, bytes each"):
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InputError(f"a packet is bytes, not {type(data).__name__}")
+        packet = _parse(bytes(data))
         if packet is not None:
             senders.setdefault(packet.key, {}).setdefault(packet.number, packet.body)
     return [_arrival(*key, bodies) for key, bodies in senders.items()]
@@ -116,8 +122,8 @@ def arrivals(packets: Iterable[bytes]) -> list[Arrival]:
 
 def _check(name: str, value: object, allowed: Container[int], wanted: str) -> None:
     """Raise InputError for a number that is not allowed."""
-    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-        raise InputError(f"{name} {value!r} came, wanted {wanted}")
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) not in allowed:
+        raise InputError(f"{name} {told(value)} came, wanted {wanted}")
 
 
 def _parse(data: bytes) -> _Packet | None:

@@ -77,5 +77,8 @@ def _halved(x: np.ndarray) -> np.ndarray:
 
 
 def _check_shapes(wanted: np.ndarray, got: np.ndarray) -> None:
+    for picture in (wanted, got):
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+            raise InputError(f"a picture of type {type(picture).__name__} came, uint8 [H, W] or [H, W, C] wanted")
     if wanted.shape != got.shape:
         raise InputError(f"pictures of shapes {list(wanted.shape)} and {list(got.shape)} came, equal ones wanted")

@@ -76,7 +76,7 @@ def cut_file(data: bytes, cut: Cut) -> bytes:
     """
     if cut is None:
         return data
-    if not isinstance(cut, int):
+    if not isinstance(cut, int | np.integer):
         low, high = map(math.log, cut)
         cut = round(math.exp(low + (high - low) * torch.rand(()).item()))
     return data[: max(cut, container.parse(data)[0].header_bytes)]
@@ -164,7 +164,7 @@ def _column(values: Sequence[Any]) -> Tensor | list[Any]:
 
 def _checked(cut: Cut) -> Cut:
     """Raises InputError if it is unusable."""
-    ends = (cut, cut) if isinstance(cut, int) else cut
+    ends = (cut, cut) if isinstance(cut, int | np.integer) else cut
     if ends is not None and not (len(ends) == 2 and 0 < ends[0] <= ends[1]):
         raise InputError(f"cut {cut!r} came, wanted a number of bytes above 0, or a smaller and a larger one")
     return cut

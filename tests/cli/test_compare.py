@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, seen_in_chromium
 from conftest import draw_picture
 from PIL import Image, features
 
 import prow
+from benchmarks.common.browser import CHROMIUM, seen_in_chromium
 from prow_cli.rivals import RIVALS, _Encodes, psnr
 
 from .conftest import INPUTS, PHOTO, assert_fails, names, run

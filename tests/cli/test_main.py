@@ -22,7 +22,7 @@ from .conftest import INPUTS, assert_fails, invoke, names, process, run
 
 ROOT = Path(__file__).parents[2]
 BASIC = ("encode", "decode", "info", "truncate", "models")  # stand in the README
-COMMANDS = (*BASIC, "split", "join", "compare", "progress", "placeholder", "dataset")
+COMMANDS = (*BASIC, "split", "join", "compare", "page", "progress", "placeholder", "dataset")
 SAY_IMPORTS = """
 import atexit, sys
 heavy = "PIL", "numpy", "onnxruntime", "torch"

@@ -81,7 +81,7 @@ def fuzz_inspect(data: bytes) -> None:
     if not _small(data):
         return
     try:
-        info = prow.inspect(data)
+        info = prow.inspect(data, tokens=True)
     except FormatError:
         return
     header, _, state = container.parse(data)

@@ -118,7 +118,7 @@ def _of_prow(pixels: np.ndarray, budget: int, effort: int, device: str) -> Shot:
     from ..rivals import Shot
 
     data = prow.encode(pixels, bytes=budget, effort=effort, device=device)
-    return Shot(_array(prow.decode(data, device=device)), len(data), f"effort {effort}")
+    return Shot(_array(prow.decode(data, device=device)), data, f"effort {effort}")
 
 
 def _entry(pixels: np.ndarray, shot: Shot | None) -> dict[str, Any] | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import one_of
 from ..coding import reconstruction
 from ..entropy.model import StreamSpec
-from ..errors import InputError
 from ..external.model import ExternalModel
 from ..format.tokens import Tokens
 from ..options import STYLES, Style
@@ -26,8 +26,7 @@ def open_coder(model: AnyModel, device: str, style: Style = "faithful") -> Coder
     Raises:
         InputError: an unknown style, or a device that cannot be used. ModelError: the model does not have the style.
     """
-    if style not in STYLES:
-        raise InputError(f"style {style!r} came, wanted one of {', '.join(map(repr, STYLES))}")
+    one_of("style", style, STYLES)
     if isinstance(model, ExternalModel):
         from .tiled import TiledCoder
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..arguments import whole
 from ..errors import InputError, ProwError
 from ..options import DEFAULT_EFFORT, Style
 from . import manifest, rows
@@ -121,9 +122,7 @@ def truncate(
     concurrency: int | None = None,
 ) -> Summary:
     """A dataset of prow files, each cut to a size; needs no model. Arguments and errors as in `encode`."""
-    if isinstance(bytes, bool) or not isinstance(bytes, int) or bytes < 1:
-        raise InputError(f"bytes {bytes!r} came, wanted a whole number above 0")
-    task = Task("truncate", _place(src), column, False, tuple(drop), shard, {"bytes": bytes})
+    task = Task("truncate", _place(src), column, False, tuple(drop), shard, {"bytes": whole("bytes", bytes, 1)})
     return _run(task, Path(dst), _How(runner, concurrency, batch, None))
 
 
@@ -136,8 +135,8 @@ def _check(task: Task, how: _How) -> None:
         raise InputError(f"runner {how.runner!r} came, wanted one of {', '.join(map(repr, RUNNERS))}")
     counts: dict[str, Any] = {"shard": task.shard, "batch": how.batch, "concurrency": how.concurrency}
     for name, count in counts.items():
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise InputError(f"{name} {count!r} came, wanted a whole number above 0")
+        if count is not None:
+            whole(name, count, 1)
     for package, extra in (("daft", "dataset"), *((("ray", "ray"),) if how.runner == "ray" else ())):
         if importlib.util.find_spec(package) is None:
             raise InputError(f"{package} is not installed: pip install 'prow[{extra}]'")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from numbers import Integral
 
 import numpy as np
 
+from ..arguments import flag, told
 from ..errors import InputError
 from ..format.config import STEPS
 from ..format.container import MAX_SIDE
@@ -19,7 +21,7 @@ from .tables import MAX_MAGNITUDE
 def check_size(width: int, height: int) -> None:
     """Raises InputError: a size in px that no file has, or of more pixels than a decoder takes by default."""
     check_sides(width, height)
-    if width * height > DEFAULT_MAX_PIXELS:
+    if int(width) * int(height) > DEFAULT_MAX_PIXELS:
         raise InputError(f"{width} x {height} px came, wanted at most {DEFAULT_MAX_PIXELS:,} pixels")
 
 
@@ -27,23 +29,27 @@ def check_sides(width: int, height: int) -> None:
     """Raises InputError: a size in px that no file has."""
     for side in (width, height):
         if isinstance(side, bool) or not isinstance(side, Integral) or not 1 <= side <= MAX_SIDE:
-            raise InputError(f"{width!r} x {height!r} px came, wanted whole numbers from 1 to {MAX_SIDE:,}")
+            raise InputError(f"{told(width)} x {told(height)} px came, wanted whole numbers from 1 to {MAX_SIDE:,}")
 
 
-def check_tokens(tokens: Tokens, model: Model) -> None:
-    """Nothing is used that a stream would not say.
+def check_tokens(tokens: Tokens, model: Model) -> Tokens:
+    """The same tokens, with Python's numbers; nothing is used that a stream would not say.
 
     Raises:
         InputError: a size or base that does not exist, passes or arrays of another shape, more tokens than a tile can
             have, integers beyond a tile's tokens or too large. Names the pass and the tile.
     """
     check_sides(tokens.width, tokens.height)
-    plan = StreamSpec(tokens.width, tokens.height, model).passes
-    if tokens.base is not None and not 0 <= tokens.base < STEPS:
-        raise InputError(f"base {tokens.base} came, wanted 0 to {STEPS - 1} or None")
+    flag("grey", tokens.grey)
+    plan = StreamSpec(int(tokens.width), int(tokens.height), model).passes
+    base = tokens.base
+    if base is not None and (isinstance(base, bool) or not isinstance(base, Integral) or not 0 <= base < STEPS):
+        raise InputError(f"base {told(base)} came, wanted 0 to {STEPS - 1} or None")
     for parts, grey in ((tokens.passes, tokens.grey), (tokens.alpha, True)):
-        if parts is None:
+        if parts is None and parts is not tokens.passes:
             continue
+        if not isinstance(parts, tuple | list) or not all(isinstance(part, PassTokens) for part in parts):
+            raise InputError(f"passes {told(parts)} came, wanted a tuple of PassTokens")
         if len(parts) != len(plan):
             raise InputError(
                 f"{len(parts)} passes came, {tokens.width} x {tokens.height} px of model {model.config.name} "
@@ -53,6 +59,8 @@ def check_tokens(tokens: Tokens, model: Model) -> None:
             _check_pass(index, pass_, part, model, grey=grey)
     if tokens.base is None and tokens.coded:
         raise InputError(f"tokens in pass {tokens.coded[0]} came without a base, wanted one")
+    whole = {"width": int(tokens.width), "height": int(tokens.height), "model_id": int(tokens.model_id)}
+    return dataclasses.replace(tokens, **whole, base=None if base is None else int(base))
 
 
 def _check_pass(index: int, pass_: Pass, part: PassTokens, model: Model, *, grey: bool) -> None:

@@ -150,15 +150,14 @@ def _read_token(
             symbols.append(decoder.symbols(context.classes(rank, tile)))
             context.update(rank, tile, symbols[-1])
         bits = decoder.choices(int(raw_bit_counts(np.concatenate(symbols)).sum()), BIT)
-    except Ended as end:
+    except Ended as end:  # and nothing else: after an interrupt or a limit there may be no symbols
         if len(symbols) < len(ranks):
             symbols.append(end.symbols)
         else:
             bits = end.symbols
+        _store(part, token, np.concatenate(ranks), np.concatenate(tiles), np.concatenate(symbols), bits)
         raise
-    finally:
-        if ranks:
-            _store(part, token, np.concatenate(ranks), np.concatenate(tiles), np.concatenate(symbols), bits)
+    _store(part, token, np.concatenate(ranks), np.concatenate(tiles), np.concatenate(symbols), bits)
 
 
 def _store(

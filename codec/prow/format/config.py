@@ -60,7 +60,7 @@ class Config:
     coarse_width: int = 96
     coarse_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1, 1, 2, 4, 1, 2, 1)
     fine_width: int = 64
-    fine_dilations: tuple[int, ...] = (1, 2, 4, 1)
+    fine_dilations: tuple[int, ...] = (1, 2, 4, 1, 1, 2, 4, 1)
     # That of coarse levels behind the last token (`prow.coding.reconstruction.filter_octaves`).
     light_width: int = 48
     light_dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 1)

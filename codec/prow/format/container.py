@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ..arguments import one_of, whole
 from ..errors import BudgetError, DamagedError, HeaderError, InputError, VersionError
 from .extras import chunk, good_bytes, read_chunks
 
@@ -146,9 +147,11 @@ def pack(
     Raises InputError if the size (1 to 65,535 px a side), the model id (1 to 255, bare 1 to 127), the profile,
     the payload length (below 64 GiB) or the extras cannot be written. SPEC.md sections 1 and 2.
     """
-    if extras:
+    if extras is not None and not (isinstance(extras, Mapping) and not extras):
         return add_extras(pack(payload, width=width, height=height, model_id=model_id, profile=profile), extras)
+    payload = _as_bytes(payload)
     _check_fields(width, height, model_id, len(payload), profile)
+    width, height, model_id = int(width), int(height), int(model_id)
     if profile == "bare":
         return bytes([model_id]) + _varint(width - 1) + _varint(height - 1) + payload
     small = _fits_small(width, height, len(payload))
@@ -202,6 +205,8 @@ def add_extras(data: bytes, extras: Mapping[str, bytes]) -> bytes:
     Raises InputError for a tag or a length that no chunk can have, and for data that has no place for extras: of the
     bare profile, or cut.
     """
+    if not isinstance(extras, Mapping):
+        raise InputError(f"extras of type {type(extras).__name__} came, bytes under their tags wanted")
     header, _, state = parse(data)
     if header.profile == "bare":
         raise InputError("extras came for the bare profile, which has no place for them; the file profile wanted")
@@ -230,8 +235,7 @@ def truncate(data: bytes, n: int) -> bytes:
     Raises BudgetError if `n` leaves no payload byte, DamagedError if the CRC of `data` is wrong (unless the CRCs of its
     blocks say that the first `n` bytes are right), and all that `parse` raises. SPEC.md section 3.
     """
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise InputError(f"bytes must be an integer, not {type(n).__name__}")
+    n = whole("bytes", n, 0)
     data = _as_bytes(data)
     header, payload, state = parse(data)
     if state == "damaged" and n > (sure := sure_bytes(data) or 0):
@@ -336,13 +340,10 @@ def _check_side(name: str, side: int) -> int:
 
 def _check_fields(width: int, height: int, model_id: int, payload_bytes: int, profile: str) -> None:
     """Raise InputError for a field that no header can hold."""
-    if profile not in _MAX_MODEL:
-        raise InputError(f"unknown profile: {profile!r} came, 'file' or 'bare' wanted")
-    for name, side in (("width", width), ("height", height)):
-        if not 1 <= side <= MAX_SIDE:
-            raise InputError(f"{name} out of range: {side:,} px came, 1 to {MAX_SIDE:,} wanted")
-    if not 1 <= model_id <= _MAX_MODEL[profile]:
-        raise InputError(f"model id out of range: {model_id} came, 1 to {_MAX_MODEL[profile]} wanted ({profile})")
+    one_of("profile", profile, tuple(_MAX_MODEL))
+    whole("width", width, 1, MAX_SIDE, " px")
+    whole("height", height, 1, MAX_SIDE, " px")
+    whole("model id", model_id, 1, _MAX_MODEL[profile], f" ({profile})")
     if profile == "file" and payload_bytes > _LARGE_MAX_PAYLOAD:
         raise InputError(f"payload too large: {payload_bytes:,} bytes came, at most {_LARGE_MAX_PAYLOAD:,} wanted")
 

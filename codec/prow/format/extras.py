@@ -6,6 +6,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 
+from ..arguments import told
 from ..errors import InputError
 
 __all__ = ["BLOCK", "BLOCKS_TAG", "block_crcs", "chunk", "good_bytes", "read_chunks"]
@@ -18,9 +19,9 @@ _MAX_CHUNK = (1 << 32) - 1
 
 def chunk(tag: str, content: bytes) -> bytes:
     """One chunk. Raises InputError for a tag or a length that none can have."""
-    name = tag.encode("utf-8") if isinstance(tag, str) else b""
-    if not _is_tag(name):
-        raise InputError(f"an extra with the tag {tag!r} came, 4 printable ASCII characters wanted")
+    name = tag.encode("utf-8", "replace") if isinstance(tag, str) else b""
+    if not _is_tag(name) or not tag.isascii():
+        raise InputError(f"an extra with the tag {told(tag)} came, 4 printable ASCII characters wanted")
     if not isinstance(content, bytes | bytearray | memoryview):
         raise InputError(f"an extra of type {type(content).__name__} came ({tag}), bytes wanted")
     content = bytes(content)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from numbers import Integral
 
-from ..errors import InputError, LimitError
+from ..arguments import whole
+from ..errors import LimitError
 
 __all__ = ["DEFAULT_MAX_PIXELS", "Limits", "memory_errors"]
 
 DEFAULT_MAX_PIXELS = 2**26  # width * height, of decoders and encoders
 _FREE_SHARE = 8  # of the pixels that are allowed, one in so many may be painted whatever the size of the file
-_WORK_PER_BYTE = 1024
+_WORK_PER_BYTE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +30,11 @@ class Limits:
     pixels: int = DEFAULT_MAX_PIXELS
 
     def __post_init__(self) -> None:
-        pixels = self.pixels
-        if isinstance(pixels, bool) or not isinstance(pixels, Integral) or pixels < 1:
-            raise InputError(f"max_pixels {pixels!r} came, wanted a whole number above 0")
+        object.__setattr__(self, "pixels", whole("max_pixels", self.pixels, 1))
 
     def work(self, payload_bytes: int) -> int:
         """Most work for a payload of so many bytes."""
-        return int(self.pixels) // _FREE_SHARE + _WORK_PER_BYTE * payload_bytes
+        return self.pixels // _FREE_SHARE + _WORK_PER_BYTE * payload_bytes
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise LimitError for a picture that is too large."""
@@ -50,7 +48,8 @@ class Limits:
         """Raise LimitError for a file that asks for more work than its size allows."""
         most = self.work(payload_bytes)
         if work > most:
-            wanted = _FREE_SHARE * (work - _WORK_PER_BYTE * payload_bytes)
+            # Reading is stopped before all of the work is known: so at least twice as much.
+            wanted = max(2 * self.pixels, _FREE_SHARE * (work - _WORK_PER_BYTE * payload_bytes))
             raise LimitError(
                 f"a payload of {payload_bytes:,} bytes asks for {work:,} units of work, the limit is {most:,} "
                 f"(raise it with max_pixels={wanted} or more)"

@@ -152,7 +152,10 @@ def values_from_symbols(symbols: np.ndarray, tiles: int, tokens: int, alphabet: 
 
 def _check(symbols: np.ndarray, vocabulary: int = VOCABULARY) -> np.ndarray:
     """-> int64 [N], the symbols before any PAD. Raises InputError."""
-    symbols = np.asarray(symbols)
+    try:
+        symbols = np.asarray(symbols)
+    except ValueError as error:
+        raise InputError(f"symbols came that are no array: {error}") from None
     if symbols.ndim != 1 or not (np.issubdtype(symbols.dtype, np.integer) or not symbols.size):
         raise InputError(f"symbols {symbols.dtype} {list(symbols.shape)} came, wanted integers [N]")
     wrong = np.flatnonzero((symbols < 0) | (symbols >= vocabulary))

@@ -8,6 +8,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from ..arguments import whole
 from ..errors import InputError
 from . import sequence
 from .config import Config
@@ -211,6 +212,7 @@ class Tokens:
             symbols = sequence.values_to_symbols(self.passes[0].counts, self.passes[0].values)
         if length is None:
             return symbols
+        length = whole("length", length, 0, 1 << 28)
         if len(symbols) > length:
             raise InputError(
                 f"length {length} came, wanted at least {len(symbols)}, which these {len(self)} tokens take"
