@@ -4,7 +4,7 @@
 
 The pictures are of the photo in scikit-image's `data.coffee`: 768 x 512 px in 1,000 bytes, and 64 x 64 px in a bare
 placeholder of 48 bytes, beside ThumbHash and BlurHash of the same 64 x 64 px, decoded by their authors' packages in the
-same page. Times are of one thread, of decodes one after the other when all is warm.
+same page. Times are of one thread, of decodes one after the other when all is warm. The machine should be free.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ RUNTIME = PACKAGE / "node_modules" / "onnxruntime-web" / "dist"
 SIZE, BUDGET = (768, 512), 1000
 SMALL, PLACEHOLDER = (64, 64), 48
 COMPONENTS = 4, 4  # of BlurHash
+WARM = 5000  # ms of each job before it is timed: browsers compile WebAssembly well only after a while
 FILES = {
     "/prow-decode.js": PACKAGE / "dist" / "prow-decode.js",
     "/prow-small.prowmodel": PACKAGE / "dist" / "prow-small.prowmodel",
@@ -65,7 +67,7 @@ PROBE = """
   };
   for (const [name, job] of Object.entries(jobs)) {
     seen[`${name}, first`] = [await timed(job)];
-    for (let i = 0; i < GIVEN.warm; i++) await job();
+    for (const end = performance.now() + GIVEN.warm; performance.now() < end; ) await job();
     seen[name] = [];
     for (let i = 0; i < GIVEN.runs; i++) seen[name].push(await timed(job));
   }
@@ -100,7 +102,7 @@ def measure(runs: int) -> dict[str, Any]:
         "blurhash": blurhash,
         "small": SMALL,
         "runs": runs,
-        "warm": 5,
+        "warm": WARM,
     }
     served = {place: path.read_bytes() for place, path in FILES.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +134,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name:<32} {size['bytes']:>12,} bytes {size['gzipped']:>12,} gzipped")
     for name, row in times.items():
         print(f"{name:<32} {row['median_ms']:>9.2f} ms median {row['least_ms']:>9.2f} ms least of {row['runs']}")
-    machine = {"cpu": cpu_model(), "cores": cores(), "browser": found["agent"], "commit": checkout()}
+    machine = {"cpu": cpu_model(), "cores": cores(), "load": os.getloadavg()[0]}
+    machine |= {"browser": found["agent"], "commit": checkout()}
+    if machine["load"] > machine["cores"]:
+        print(f"the machine was busy (load {machine['load']:.0f} on {machine['cores']} cores): times are too long")
     result = {"sizes": loaded, "files": found["file_bytes"], "times": times, "machine": machine}
     if args.json is not None:
         write(args.json, json.dumps(result, indent=1) + "\n")

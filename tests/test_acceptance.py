@@ -68,7 +68,7 @@ def test_broken_promises_are_seen(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(data), "--model", "toy", "--sections"]
-    encode, decode_many = prow.encode, Codec.decode_many
+    encode, images = prow.encode, Codec.images
     monkeypatch.setattr(prow, "encode", lambda image, **how: encode(image, **how) + b"\0")
     assert acceptance.main([*options, "budgets"]) == 1
     assert "too long: drawing.png at 40 bytes has 41" in capsys.readouterr().out
@@ -77,10 +77,10 @@ def test_broken_promises_are_seen(
     def fail(self: Codec, batch: list, octaves: int) -> list:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(Codec, "decode_many", fail)
+    monkeypatch.setattr(Codec, "images", fail)
     assert acceptance.main([*options, "prefixes", "--prefixes", "1"]) == 1
     assert "does not decode: drawing.png at 40 bytes" in capsys.readouterr().out
-    monkeypatch.setattr(Codec, "decode_many", decode_many)
+    monkeypatch.setattr(Codec, "images", images)
     monkeypatch.setattr(Tokens, "same_as", lambda a, b: False)
     assert acceptance.main([*options, "threads,perturbation"]) == 1
     assert capsys.readouterr().out.count("FAILED") == 2

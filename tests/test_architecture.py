@@ -33,8 +33,7 @@ ROOMS = (
     {"backends", "inspection"},
     {"coding", "web"},
     {"search"},
-    {"coders"},
-    {"request"},
+    {"coders", "request"},
     {"api", "importing"},
     {"rows"},
     {"prow"},  # its __init__, the front door

@@ -114,7 +114,7 @@ def test_shipped_records_give_psnr_of_every_classical_codec() -> None:
 def fake_prow(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     """prow whose files say nothing; `asked` is what came, and `extra` bytes of its files can be set."""
     control = {"extra": 0, "asked": []}
-    model = SimpleNamespace(name="prow-small", sha256="5e" * 32, is_default=True, vivid_sha256=None)
+    model = SimpleNamespace(name="prow-small", sha256="5e" * 32, is_default=True, external_id=None, vivid_sha256=None)
 
     def encode(image: np.ndarray, *, bytes: int, model: str, profile: str, effort: int, focus: list) -> bytearray:
         assert (effort, focus) == (prow_codec.EFFORT, [])

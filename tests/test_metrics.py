@@ -67,7 +67,13 @@ def test_every_metric_refuses_what_is_no_pair_of_pictures(name: str) -> None:
         metrics.METRICS[name].of(grey, grey * 1.0)
 
 
-@pytest.mark.parametrize("name", metrics.METRICS)
+def test_top1_is_a_yes_or_a_no(photo: np.ndarray) -> None:
+    skip_without(metrics.METRICS["top1"].package)
+    assert metrics.top1(photo, photo) == 1
+    assert metrics.top1(photo, np.full_like(photo, 128)) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in metrics.METRICS if name != "top1"])
 def test_every_metric_says_which_way_is_up(name: str, photo: np.ndarray) -> None:
     metric = metrics.METRICS[name]
     skip_without(metric.package)

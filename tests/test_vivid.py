@@ -265,7 +265,7 @@ def test_a_style_that_a_model_has_not_is_an_error_before_all_work(name: str, mon
         raise AssertionError("work was done")
 
     monkeypatch.setattr(select, "open_backend", work)
-    monkeypatch.setattr(Codec, "decode_many", work)
+    monkeypatch.setattr(Codec, "_until", work)
     for call in (
         lambda: prow.decode(data, style="vivid"),
         lambda: prow.decode_many([data], style="vivid"),

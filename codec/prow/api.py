@@ -17,6 +17,7 @@ from .format import container
 from .format.container import Profile
 from .format.extras import block_crcs
 from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
+from .format.sequence import as_symbols
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
 from .options import CHECKS, DEFAULT_EFFORT, DEFAULT_FOCUS_WEIGHT, DEFAULT_PLACEHOLDER_BYTES, Check, Style
@@ -299,23 +300,27 @@ def tokens_from_array(
         InputError: symbols that say nothing, or tokens that no file can say. ModelError: no such model.
     """
     check_size(width, height)
+    strict, letterbox = flag("strict", strict), flag("letterbox", letterbox)
     chosen = find(text("model", model, "the name of one (see prow.models())"))
-    size = {"width": int(width), "height": int(height), "letterbox": flag("letterbox", letterbox)}
-    strict = flag("strict", strict)
+    symbols = as_symbols(array)
+
+    def tokens(length: int | None) -> Tokens:
+        return chosen.tokens_from_array(symbols[:length], int(width), int(height), letterbox=letterbox)
+
     try:
-        return chosen.tokens_from_array(array, **size)
+        return tokens(None)
     except InputError:
-        if strict or np.ndim(array) != 1:
+        if strict:
             raise
-    good, bad = 0, len(array)
+    good, bad = 0, len(symbols)
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
-            chosen.tokens_from_array(array[:middle], **size)
+            tokens(middle)
             good = middle
         except InputError:
             bad = middle
-    return chosen.tokens_from_array(array[:good], **size)
+    return tokens(good)
 
 
 def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tokens:

@@ -80,7 +80,7 @@ class AnyModel(Protocol):
         ...
 
     def check(self, tokens: Tokens) -> Tokens:
-        """The same tokens, with Python's numbers. Raises InputError for tokens that no stream can say."""
+        """The same tokens, with Python's numbers. Raises InputError for those that no stream can say."""
         ...
 
     def tokens_from_array(self, array: np.ndarray, width: int, height: int, *, letterbox: bool = False) -> Tokens:

@@ -85,7 +85,7 @@ class Request:
         """Raises BudgetError."""
         raise BudgetError(f"a budget of {size} bytes came, the {self.profile} profile wants at least {self.least}")
 
-    def room(self, width: int, height: int, before: int) -> int | None:
+    def room(self, width: int, height: int, before: int = 0) -> int | None:
         """Bytes of the stream in a file of a picture, behind `before` others; None if a quality is asked for."""
         size = None if self.bytes is None else int(self.bytes)
         if self.bpp is not None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import registry
 from .backends.onnx_backend import graph_file, graph_names
-from .registry import ModelFile
+from .registry import ModelFile, read_checked
 
 _BITS = 13  # of a weight
 _DTYPES = {"int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "float32": "F32"}
@@ -36,7 +36,7 @@ def web_model(model: ModelFile) -> bytes:
     tensors = {f"tables.{f.name}": getattr(model.tables, f.name) for f in dataclasses.fields(model.tables)}
     for name in graph_names(model.config):
         if name not in _ENCODER:
-            graph = _without_weights(graph_file(model.config, name).read_bytes(), f"network.{name}.")
+            graph = _without_weights(read_checked(graph_file(model.config, name)), f"network.{name}.")
             tensors[f"graphs.{name}"] = np.frombuffer(graph, np.uint8)
     for name, weights in model.weights("network.").items():
         if weights.ndim == 1:

@@ -73,7 +73,7 @@ def test_without_the_first_packet_there_is_no_picture() -> None:
 
 
 def test_what_is_refused() -> None:
-    assert_fails("split photo.prow --packet 20 -o packets", 1, "20", "24")
+    assert_fails("split photo.prow --packet 20 -o packets", 1, "20", "25")
     assert_fails("split photo.png --packet 100 -o packets", 1, "photo.png", "PNG")
     assert_fails("split photo.prow --packet 100 -o photo.png", 1, "photo.png is a file")
     assert_fails("join photo.prow -o photo.prow", 1, "exists already")

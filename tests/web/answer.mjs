@@ -1,11 +1,13 @@
 // Answers questions about prow files, for the tests in Python: JSON in, JSON out.
 //
 // In:  { models: { name: path }, questions: [{ ask, model, data (base64), n, options }] }
-// Out: of each what `ask` (tokens, info, truncate, decode) gives, or { error, message }.
+// Out: of each what `ask` (tokens, info, truncate, decode, work, check work) gives, or { error, message }.
 
 import { readFileSync } from "node:fs";
 
 import { ProwDecoder } from "../../codec/prow_js/src/index.js";
+import { checkWork } from "../../codec/prow_js/src/limits.js";
+import { workOf } from "../../codec/prow_js/src/reconstruction.js";
 import { told } from "./told.mjs";
 
 const base64 = (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64");
@@ -13,6 +15,8 @@ const base64 = (bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byte
 const answers = {
   tokens: (decoder, data, { options }) => told(decoder.tokens(data, options)),
   info: (decoder, data) => decoder.info(data),
+  work: (decoder, data) => workOf(decoder.tokens(data)),
+  "check work": (_, __, { n, options }) => checkWork(n, options.payloadBytes, options.maxPixels) ?? "fine",
   truncate: (decoder, data, { n }) => base64(decoder.truncate(data, n)),
   decode: async (decoder, data, { options }) => {
     const picture = await decoder.decode(data, options);

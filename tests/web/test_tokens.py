@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Draw
 
 import prow
 from format_spec import make_vectors, tokens
 from format_spec.model_file import Refused
 from format_spec.reader import Violation
 from prow import errors, registry
+from prow.coding.reconstruction import work
+from prow.entropy.model import StreamSpec
 from prow.format.container import pack, parse
+from prow.format.limits import Limits
 
 from .conftest import Decoder
 
@@ -190,6 +194,8 @@ def test_info_is_that_of_python(decoder: Decoder) -> None:
             "declaredBytes": wanted.declared_bytes,
             "presentBytes": wanted.present_bytes,
             "state": wanted.state,
+            "check": wanted.check,
+            "sureBytes": wanted.sure_bytes,
             "trailingBytes": wanted.trailing_bytes,
             "extras": wanted.extras,
             "step": pytest.approx(wanted.step) if wanted.step is not None else None,
@@ -197,3 +203,39 @@ def test_info_is_that_of_python(decoder: Decoder) -> None:
                 {**vars(part), "step": pytest.approx(part.step, abs=1e-9)} for part in wanted.tokens_per_pass
             ],
         }
+
+
+def test_damage_between_blocks_is_known(decoder: Decoder, draw: Draw) -> None:
+    """A file with a CRC-32 a block, whose second block is damaged: only what stands before is decoded."""
+    data = prow.encode(draw(48, 48), bytes=1300, check="crc32", effort=1)
+    damaged = data[:1100] + bytes([data[1100] ^ 1]) + data[1101:]
+    ask = {"model": "prow-small", "data": damaged}
+    refused, loose, info, cut, long_cut = decoder.ask(
+        [
+            {**ask, "ask": "tokens"},
+            {**ask, "ask": "tokens", "options": {"strict": False}},
+            {**ask, "ask": "info"},
+            {**ask, "ask": "truncate", "n": 900},
+            {**ask, "ask": "truncate", "n": 1200},
+        ]
+    )
+    assert refused["error"] == long_cut["error"] == "DamagedError"
+    assert (info["state"], info["check"], info["sureBytes"]) == ("damaged", "crc32", 1024)
+    assert base64.b64decode(cut) == prow.truncate(damaged, 900)
+    check(loose, expected(prow.truncate(data, 1024), "prow-small"))
+
+
+def test_work_is_that_of_python_and_limited(decoder: Decoder) -> None:
+    names = [vector["file"].removesuffix(".prow") for vector in GOLDEN]
+    asked = [{"ask": "work", "model": model_of(name), "data": content(name)} for name in names]
+    for name, came in zip(names, decoder.ask(asked), strict=True):
+        found = prow.api.read_tokens(content(name))
+        assert came == work(found, StreamSpec(found.width, found.height, registry.load(model_of(name)))), name
+    most = Limits().work(100)
+    options = {"payloadBytes": 100, "maxPixels": 1}
+    asked = [
+        {"ask": "check work", "model": "anchor", "data": b"", "n": n, "options": options} for n in (most, most + 1)
+    ]
+    fine, refused = decoder.ask(asked)
+    assert fine == "fine"
+    assert refused["error"] == "LimitError" and "units of work" in refused["message"]

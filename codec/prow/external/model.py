@@ -130,7 +130,7 @@ class ExternalModel:
         return self.tokens_of(*parts, width, height, letterbox=letterbox)
 
     def check(self, tokens: Tokens) -> Tokens:
-        """The same tokens, with Python's numbers. Raises InputError for tokens that no stream of this model can say;
+        """The same tokens, with Python's numbers. Raises InputError for those that no stream of this model can say;
         names the tile."""
         check_sides(tokens.width, tokens.height)
         external = tokens.external

@@ -150,14 +150,20 @@ def values_from_symbols(symbols: np.ndarray, tiles: int, tokens: int, alphabet: 
     return counts, values
 
 
-def _check(symbols: np.ndarray, vocabulary: int = VOCABULARY) -> np.ndarray:
-    """-> int64 [N], the symbols before any PAD. Raises InputError."""
+def as_symbols(array: object) -> np.ndarray:
+    """-> integers [N]. Raises InputError for what is no row of these."""
     try:
-        symbols = np.asarray(symbols)
+        symbols = np.asarray(array)
     except ValueError as error:
         raise InputError(f"symbols came that are no array: {error}") from None
     if symbols.ndim != 1 or not (np.issubdtype(symbols.dtype, np.integer) or not symbols.size):
         raise InputError(f"symbols {symbols.dtype} {list(symbols.shape)} came, wanted integers [N]")
+    return symbols
+
+
+def _check(symbols: np.ndarray, vocabulary: int = VOCABULARY) -> np.ndarray:
+    """-> int64 [N], the symbols before any PAD. Raises InputError."""
+    symbols = as_symbols(symbols)
     wrong = np.flatnonzero((symbols < 0) | (symbols >= vocabulary))
     if len(wrong):
         raise InputError(f"symbol {symbols[wrong[0]]} at {wrong[0]} came, wanted 0 to {vocabulary - 1}")

@@ -147,7 +147,7 @@ export function truncate(data, n) {
   if (bare) return bytes.slice(0, n);
   if (state === "whole" && bytes.length <= n) return bytes.slice();
   let room = n - SMALL.headerBytes;
-  while (room + formFor(header, room).headerBytes > n) room--; // at most two steps
+  while (room + formFor(header, room).headerBytes > n) room--; // at most three steps
   return pack(header, payload.subarray(0, room));
 }
 

@@ -2,16 +2,16 @@
  * The decoder that users see.
  */
 
-import { asBytes, chunks, parse, truncate } from "./container.js";
-import { DamagedError, LimitError, ModelError } from "./errors.js";
+import { asBytes, chunks, parse, soundBytes, truncate } from "./container.js";
+import { DamagedError, ModelError } from "./errors.js";
 import { KINDS, Grid, stepIndex, stepSize } from "./geometry.js";
+import { checkPixels, checkWork, MAX_PIXELS as TOKEN_PIXELS } from "./limits.js";
 import { Model } from "./model.js";
 import { Networks } from "./networks.js";
 import { toRgba } from "./pixels.js";
-import { reconstruct } from "./reconstruction.js";
+import { reconstruct, workOf } from "./reconstruction.js";
 import { readTokens } from "./tokens.js";
 
-const TOKEN_PIXELS = 2 ** 28; // of a picture whose tokens are read
 const MAX_PIXELS = 2 ** 24; // of a picture that is decoded, unless the caller says otherwise
 
 /**
@@ -39,6 +39,8 @@ const MAX_PIXELS = 2 ** 24; // of a picture that is decoded, unless the caller s
  * @property {number | null} declaredBytes of the whole file, without extras; null in the bare profile
  * @property {number} presentBytes
  * @property {import("./container.js").State} state
+ * @property {"crc16" | "crc32" | null} check the strongest that it has; null in the bare profile
+ * @property {number | null} sureBytes that are right by that, from the first one on; null if not known
  * @property {number} trailingBytes that follow the payload
  * @property {Record<string, number>} extras bytes of content of each chunk, by tag
  * @property {number | null} step quantiser step of the first pass at full resolution
@@ -77,11 +79,15 @@ export class ProwDecoder {
   }
 
   /** What a file says about itself. Throws HeaderError, VersionError; an unknown model is no error here.
+   * LimitError for tokens that a file of this size may not ask for.
    * @param {Uint8Array | ArrayBuffer} bytes
    * @returns {Info} */
   info(bytes) {
-    const { header, payload, state, extras } = parse(bytes);
+    const parsed = parse(bytes);
+    const { header, payload, state, extras } = parsed;
     const { width, height } = header;
+    const blocks = sureOf(bytes, parsed);
+    const declaredBytes = header.payloadBytes === null ? null : header.headerBytes + header.payloadBytes;
     const mine = header.modelId === this.model.config.model_id;
     const tokens = mine && width * height <= TOKEN_PIXELS ? readTokens(payload, width, height, this.model) : null;
     const { base } = tokens ?? { base: null };
@@ -93,9 +99,11 @@ export class ProwDecoder {
       width,
       height,
       mode: tokens && /** @type {Info["mode"]} */ (`${tokens.grey ? "L" : "RGB"}${tokens.alpha ? "A" : ""}`),
-      declaredBytes: header.payloadBytes === null ? null : header.headerBytes + header.payloadBytes,
+      declaredBytes,
       presentBytes: asBytes(bytes).length,
       state,
+      check: declaredBytes === null ? null : blocks === null ? "crc16" : "crc32",
+      sureBytes: state === "whole" ? declaredBytes : blocks,
       trailingBytes: extras.length,
       extras: Object.fromEntries(Object.entries(chunks(extras)).map(([tag, content]) => [tag, content.length])),
       step: base === null ? null : stepSize(base),
@@ -112,24 +120,25 @@ export class ProwDecoder {
 
   /** The integers in a file or in any prefix that holds its header. Throws as `decode`.
    * @param {Uint8Array | ArrayBuffer} bytes
-   * @param {DecodeOptions} [options] without `maxPixels`, pictures of up to 2^28 px are read
+   * @param {DecodeOptions} [options] without `maxPixels`, pictures of up to 2^26 px are read
    * @returns {import("./tokens.js").Tokens} */
   tokens(bytes, { strict = true, maxPixels = TOKEN_PIXELS } = {}) {
-    const { header, payload, state } = parse(bytes);
+    const parsed = parse(bytes);
+    const { header, state } = parsed;
     const { modelId, width, height } = header;
-    if (state === "damaged" && strict) {
-      throw new DamagedError("the CRC is wrong: the file is damaged (strict: false decodes it all the same)");
+    let { payload } = parsed;
+    if (state === "damaged") {
+      const sure = sureOf(bytes, parsed);
+      const what = sure === null ? "it all the same" : `its first ${sure} bytes, which are right`;
+      if (strict) throw new DamagedError(`the CRC is wrong: the file is damaged (strict: false decodes ${what})`);
+      if (sure !== null) payload = payload.subarray(0, Math.max(0, sure - parsed.header.headerBytes));
     }
     const { name, model_id: own } = this.model.config;
     if (modelId !== own) {
       throw new ModelError(`the file needs model id ${modelId}, loaded is ${own} (${name}), or this is no prow file`);
     }
-    if (width * height > maxPixels) {
-      throw new LimitError(
-        `${width} x ${height} px are ${width * height} pixels, the limit is ${maxPixels} (raise it with maxPixels)`,
-      );
-    }
-    return readTokens(payload, width, height, this.model);
+    checkPixels(width, height, maxPixels);
+    return readTokens(payload, width, height, this.model, maxPixels);
   }
 
   /** The picture in a file or in any prefix of one that holds the header. Pictures are decoded one after the other.
@@ -141,6 +150,7 @@ export class ProwDecoder {
     const turn = this.#queue.then(async () => {
       signal?.throwIfAborted();
       const tokens = this.tokens(bytes, { strict, maxPixels });
+      checkWork(workOf(tokens), parse(bytes).payload.length, maxPixels);
       this.#networks ??= await networksOf(this.model, this.options);
       const colour = await reconstruct(tokens, tokens.passes, this.#networks, signal);
       const alpha = tokens.alpha && (await reconstruct(tokens, tokens.alpha, this.#networks, signal));
@@ -167,6 +177,15 @@ export class ProwDecoder {
     await this.#networks?.release();
     this.#networks = null;
   }
+}
+
+/** Bytes of a file that are right by the CRCs of its blocks; null if it has none.
+ * @param {Uint8Array | ArrayBuffer} bytes
+ * @param {import("./container.js").Parsed} parsed */
+function sureOf(bytes, { header, state, extras }) {
+  const file = asBytes(bytes);
+  if (header.payloadBytes === null || state === "cut") return null;
+  return soundBytes(file.subarray(0, file.length - extras.length), extras);
 }
 
 /** @param {string | URL} source

@@ -49,6 +49,21 @@ export async function reconstruct(tokens, parts, networks, signal) {
   return picture;
 }
 
+/** Pixels, of all levels and planes, that networks paint or filter when these tokens are decoded.
+ * @param {import("./tokens.js").Tokens} tokens
+ * @returns {number} */
+export function workOf(tokens) {
+  let total = 0;
+  for (const parts of tokens.alpha ? [tokens.passes, tokens.alpha] : [tokens.passes]) {
+    const { least } = filterOctaves(tokens, parts);
+    tokens.plan.forEach(({ kind, octaves, width, height }, i) => {
+      const alone = octaves >= least && kind !== FULL && kind !== REFINE;
+      if (alone || parts[i]) total += width * height;
+    });
+  }
+  return total;
+}
+
 /** Least octaves below full resolution of levels with a loop filter behind the last token, and of those with a full one.
  * @param {import("./tokens.js").Tokens} tokens
  * @param {(import("./tokens.js").PassTokens | null)[]} parts */

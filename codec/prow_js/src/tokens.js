@@ -1,9 +1,10 @@
 /**
- * The token stream (SPEC.md section 5): of any bytes, exactly the tokens that these determine. Never fails.
+ * The token stream (SPEC.md section 5): of any bytes, exactly the tokens that these determine.
  */
 
 import { GROUP, PassContext } from "./context.js";
-import { passes, stepIndex, STEPS } from "./geometry.js";
+import { Grid, passes, stepIndex, STEPS } from "./geometry.js";
+import { checkWork, MAX_PIXELS } from "./limits.js";
 import { Ended, RangeDecoder, runningSums, TOTAL } from "./range_decoder.js";
 
 const NEAR = 3; // how far from the usual base those are that have a short symbol
@@ -15,6 +16,7 @@ const RARE = TOTAL - 2 ** 18; // of 0: whether a picture is grey, whether it has
 const CODED = 2 ** 18; // of 0, a skipped pass, unless the pass before it is skipped
 const SYMBOLS = 63;
 const FIRST_RAW = 15; // the least symbol with raw bits
+const OF_A_TILE = 16; // symbols that take as long as to make the context of a tile in a pass
 
 /**
  * @typedef {object} PassTokens Tokens of a pass.
@@ -31,14 +33,15 @@ const FIRST_RAW = 15; // the least symbol with raw bits
  * @property {(PassTokens | null)[] | null} alpha those of alpha; null if no token of it was received
  */
 
-/** The tokens in a payload.
+/** The tokens in a payload. Throws LimitError if it asks for too much work, and else never fails.
  * @param {Uint8Array} payload
  * @param {number} width
  * @param {number} height
  * @param {import("./model.js").Model} model
+ * @param {number} [maxPixels] by which work is measured
  * @returns {Tokens} */
-export function readTokens(payload, width, height, model) {
-  const decoder = new RangeDecoder(payload);
+export function readTokens(payload, width, height, model, maxPixels = MAX_PIXELS) {
+  const decoder = new RangeDecoder(payload, (asked) => checkWork(asked, payload.length, maxPixels));
   const plan = passes(width, height, model.config);
   const colour = new Plane(plan, model);
   const alpha = new Plane(plan, model);
@@ -90,6 +93,7 @@ class Plane {
     this.skipFrequency = coded ? CODED : HALF;
     if (!coded) return;
     const pass = this.plan[number];
+    decoder.count(OF_A_TILE * new Grid(pass, this.model.config.tile).tiles);
     this.context = new PassContext(pass, stepIndex(pass, base), this.model, this.context);
     const { tiles } = this.context.grid;
     const tokens = { counts: new Uint8Array(tiles), values: new Array(tiles) };
@@ -134,6 +138,7 @@ class PassReader {
     let start = 0;
     this.model.config.token_dims.forEach((dims, token) => {
       active = active.filter((tile) => shapes[tile].last >= start);
+      decoder.count(active.length);
       active = active.filter((tile) => decoder.choice(context.stopFrequency(token, tile)) === 1);
       for (const tile of active) context.began[tile] = token + 1;
       /** @type {number[]} */
@@ -157,6 +162,7 @@ class PassReader {
     const { bank } = this.model.tables;
     const learnt = []; // what no integer of this group may know
     for (let rank = first; rank < end; rank++) {
+      decoder.count(active.length);
       for (const tile of active) {
         if (!shapes[tile].has[rank]) continue;
         const symbol = decoder.symbol(bank, context.classOf(token, rank, tile) * (SYMBOLS + 1), SYMBOLS);
