@@ -31,6 +31,13 @@ ODD: list[Any] = [
     *((), [], {}, set(), object(), int, print, range(3), [None], [b"x"], (1, 2), slice(3), memoryview(b"abc")),
 ]
 
+WRONG = {  # functions whose arguments here are none that will do, and why
+    "encode ms_ssim": "161 px",
+    "register_tokenizer": "NoneType",
+    "import_model": "no such file",
+    "fit_tables": "imported are",
+}
+
 
 @pytest.fixture
 def data(installed: None) -> bytes:
@@ -44,8 +51,9 @@ def calls(data: bytes) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     some = {"bytes": 60, **how, "profile": "file", "max_pixels": 108}
     seen = {"style": "faithful", "device": "cpu", "strict": True, "max_pixels": 108}
     size = {"width": 12, "height": 9}
+    more = {"check": "crc16", "keep_metadata": False, "letterbox": False}
     return {
-        "encode": (prow.encode, {"image": PIXELS, **some, "check": "crc16", "keep_metadata": False}),
+        "encode": (prow.encode, {"image": PIXELS, **some, **more}),
         "encode bpp": (prow.encode, {"image": PIXELS, "bpp": 5.0, "effort": 1}),
         "encode quality": (prow.encode, {"image": PIXELS, "quality": 3, "effort": 1}),
         "encode psnr": (prow.encode, {"image": PIXELS, "psnr": 5.0, "effort": 1}),
@@ -57,7 +65,15 @@ def calls(data: bytes) -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "decode_many": (prow.decode_many, {"files": [data], **seen}),
         "detokenize": (prow.detokenize, {"tokens": tokens, "style": "faithful", "device": "cpu", "octaves": 0}),
         "tokens_from_array": (prow.tokens_from_array, {"array": tokens.to_array(), **size, "model": "toy"}),
+        "tokens_from_array sampled": (
+            prow.tokens_from_array,
+            {"array": [1], **size, "strict": False, "letterbox": False},
+        ),
         "to_array": (tokens.to_array, {"length": 900}),
+        "ordered_tokenizer": (prow.ordered_tokenizer, {"model": "toy", "side": 8, "tokens": 9, "device": "cpu"}),
+        "register_tokenizer": (prow.register_tokenizer, {"name": "none", "tokenizer": None, "sha256": "00" * 32}),
+        "import_model": (prow.import_model, {"name": "none", "file": "no such file", "replace": False}),
+        "fit_tables": (prow.fit_tables, {"name": "none", "data": [], "device": "cpu"}),
         "inspect": (prow.inspect, {"data": data, "tokens": True, "bare": False}),
         "truncate": (prow.truncate, {"data": data, "n": 40}),
         "split": (links.split, {"data": data, "packet": 40, "parity": 2}),
@@ -104,8 +120,8 @@ def test_right_arguments_are_right(data: bytes) -> None:
     for name, (work, given_) in calls(data).items():
         try:
             assert work(**given_) is not None, name
-        except prow.InputError as error:
-            assert name == "encode ms_ssim" and "161 px" in str(error)
+        except prow.ProwError as error:
+            assert WRONG[name] in str(error)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +159,7 @@ def test_what_came_and_what_was_wanted(installed: None, work: Callable[[], Any],
         ({"base": 99}, "base 99 came, wanted 0 to 63 or None"),
         ({"base": "3"}, "base '3' came"),
         ({"base": 3.0}, "base 3.0 came"),
+        ({"external": "x"}, "external 'x' came, wanted None or an External"),
         ({"model_id": [1]}, r"model_id \[1\] came, wanted a whole number from 1 to 255"),
         ({"passes": None}, "passes None came, wanted a tuple of PassTokens"),
         ({"passes": (1, 2)}, r"passes \(1, 2\) came"),

@@ -48,7 +48,7 @@ def unordered(source: str) -> Iterator[str]:
         if name in ("frombuffer", "fromfile", "fromstring"):
             good = any(map(has_order, given[1:]))
         elif name == "tobytes":
-            good = ".astype('<" in owner or ".astype('>" in owner
+            good = any(f".{said}('{order}" in owner for said in ("astype", "newbyteorder") for order in "<>")
         elif name in ("from_bytes", "to_bytes"):
             good = any(one in ("'big'", "'little'") for one in given)
         elif owner == "struct" and name != "error":

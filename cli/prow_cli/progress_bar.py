@@ -11,20 +11,25 @@ from prow.progress import told_to
 
 @contextlib.contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[None]:
-    """Within it, a bar shows what `prow.progress` is told; it goes when all is done."""
+    """Within it, a bar shows what `prow.progress` is told, from the first time on; it goes when all is done."""
     if quiet or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bars = {}
+    progress, bars = Progress(console=Console(stderr=True), transient=True), {}
 
-        def show(what: str, done: int, count: int) -> None:
-            if what not in bars:
-                bars[what] = progress.add_task(what)
-            progress.update(bars[what], completed=done, total=count)
+    def show(what: str, done: int, count: int) -> None:
+        if not bars:
+            progress.start()
+        if what not in bars:
+            bars[what] = progress.add_task(what)
+        progress.update(bars[what], completed=done, total=count)
 
+    try:
         with told_to(show):
             yield
+    finally:
+        if bars:
+            progress.stop()

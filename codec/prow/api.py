@@ -268,7 +268,6 @@ def detokenize(tokens: Tokens, *, style: Style = "faithful", device: str = "auto
     """
     if not isinstance(tokens, Tokens):  # before it is asked for its model
         raise InputError(f"tokens of type {type(tokens).__name__} came, wanted those that prow.tokenize makes")
-    whole("model_id", tokens.model_id, 1, 255)
     tokens = of_tokens(tokens).check(tokens)
     return _detokenize(tokens, style, device, octaves)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from . import registry
+from .arguments import flag, several, told
 from .backends.select import usable_device
 from .coders.tiled import BATCH, open_tokenizer
 from .coding.tiles import cut
@@ -50,7 +51,9 @@ def import_model(name: str, file: str | os.PathLike[str], *, replace: bool = Fal
     """
     registry.check_name(name)
     usable_device("cpu", "import_model")  # an error before all the work
-    place, path = folder.models_folder() / name, Path(file)
+    if not isinstance(file, str | os.PathLike):
+        raise InputError(f"file {told(file)} came, wanted the path of weights")
+    replace, place, path = flag("replace", replace), folder.models_folder() / name, Path(file)
     if place.exists() and not replace:
         raise InputError(f"there is a model {name} already ({place}): kept (replace=True or --force replaces it)")
     from .published import recognise
@@ -96,9 +99,13 @@ def fit_tables(
     """
     if name not in folder.names():
         known = ", ".join(folder.names()) or "none"
-        raise ModelError(f"model {name!r} came, imported are {known}")
+        raise ModelError(f"model {told(name)} came, imported are {known}")
     model = folder.load_variants(name)[0]
-    pictures = _pictures(Path(data)) if isinstance(data, str | os.PathLike) else list(data)
+    pictures = (
+        _pictures(Path(data))
+        if isinstance(data, str | os.PathLike)
+        else list(several("data", data, "a folder, or pictures to go through"))
+    )
     frequencies, bits = fit(_counts(model, pictures, device))
     plain = float(np.log2(model.alphabet))
     if not bits < plain:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .arguments import whole
 from .errors import InputError
 
 MAX_TILE, MAX_TOKENS, MAX_ALPHABET = 4096, 4096, 1 << 16
@@ -62,8 +63,7 @@ def check_tokenizer(tokenizer: Any) -> None:
     for name, least, most in (("tile", 1, MAX_TILE), ("tokens", 1, MAX_TOKENS), ("alphabet", 2, MAX_ALPHABET)):
         value = getattr(tokenizer, name)
         most = min(most, 3 * tokenizer.tile**2) if name == "tokens" else most  # so that memory follows from the picture
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise InputError(f"a tokenizer with {name} {value!r} came, wanted a whole number from {least} to {most:,}")
+        whole(f"a tokenizer with {name}", value, least, most)
 
 
 def encode_tiles(tokenizer: OrderedTokenizer, tiles: np.ndarray) -> np.ndarray:

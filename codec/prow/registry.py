@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .arguments import told, whole
 from .entropy.check import check_tokens
 from .entropy.model import Model, StreamSpec
 from .entropy.reader import read, read_start
@@ -27,7 +28,7 @@ from .format.config import KIND_NAMES, Config, step_size
 from .format.container import EXTERNAL, EXTERNAL_ID_BYTES, Header
 from .format.geometry import most_octaves
 from .format.limits import Limits
-from .format.tokens import Tokens
+from .format.tokens import External, Tokens
 from .ordered import OrderedTokenizer, check_tokenizer
 from .sums import SHA256
 
@@ -209,8 +210,11 @@ def of_file(header: Header, payload: bytes) -> tuple[AnyModel, bytes]:
 
 
 def of_tokens(tokens: Tokens) -> AnyModel:
-    """The model that tokens are of. Raises ModelError."""
-    return _by_ids(tokens.model_id, tokens.external.id if tokens.external else b"")
+    """The model that tokens are of. Raises InputError for what names none, and ModelError."""
+    external = tokens.external
+    if external is not None and not (isinstance(external, External) and isinstance(external.id, bytes)):
+        raise InputError(f"external {told(external)} came, wanted None or an External")
+    return _by_ids(whole("model_id", tokens.model_id, 1, 255), external.id if external else b"")
 
 
 @cache
@@ -224,7 +228,7 @@ def load(name: str) -> ModelFile:
         return load(DEFAULT)
     if name not in _files():
         where = " in the package" if name in _registered or name in folder.names() else ""
-        raise ModelError(f"model {name!r} came, installed{where} are {_installed(packaged=bool(where))}")
+        raise ModelError(f"model {told(name)} came, installed{where} are {_installed(packaged=bool(where))}")
     file = _files()[name]
     vivid = file.parent / "vivid" / file.name
     return parse_model(read_checked(file), name, read_checked(vivid) if vivid.is_file() else None)
@@ -326,8 +330,8 @@ def register_tokenizer(name: str, tokenizer: OrderedTokenizer, *, sha256: str, d
     check_name(name)
     check_tokenizer(tokenizer)
     if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
-        raise InputError(f"sha256 {sha256!r} came, wanted 64 hexadecimal digits")
-    sizes = (tokenizer.tile, tokenizer.tokens, tokenizer.alphabet)
+        raise InputError(f"sha256 {told(sha256)} came, wanted 64 hexadecimal digits")
+    sizes = (int(tokenizer.tile), int(tokenizer.tokens), int(tokenizer.alphabet))
     model = ExternalModel(name, description, sha256, 0, *sizes, Source(tokenizer))
     check_new(model)
     _registered[name] = model
@@ -337,7 +341,7 @@ def register_tokenizer(name: str, tokenizer: OrderedTokenizer, *, sha256: str, d
 def check_name(name: str) -> None:
     """Raises InputError for what no external model can be called."""
     if not isinstance(name, str) or not re.fullmatch("[a-z0-9]+([-._][a-z0-9]+)*", name):
-        raise InputError(f"the name {name!r} came, wanted small letters, digits, and - . _ between them")
+        raise InputError(f"the name {told(name)} came, wanted small letters, digits, and - . _ between them")
     if name == "default" or name in _files():
         raise InputError(f"the name {name!r} came, which a model of the package has: wanted another one")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import api
+from .arguments import text, whole
 from .coders.tiled import open_tokenizer
 from .errors import InputError
 from .external.model import ExternalModel
@@ -35,26 +36,26 @@ def ordered_tokenizer(
     Raises:
         InputError: sizes that the model does not have. ModelError: no such model.
     """
-    found = find(model)
+    found = find(text("model", model, "the name of one (see prow.models())"))
     if not isinstance(found, ExternalModel):
         return RowTokenizer(model, _SIDE if side is None else side, _TOKENS if tokens is None else tokens, device)
-    if side not in (None, found.tile):
+    if side is not None and whole("side", side, 1) != found.tile:
         raise InputError(f"side {side} came, model {model} has {found.tile}")
-    whole = open_tokenizer(found, device)
-    return whole if tokens in (None, whole.tokens) else FirstTokens(whole, tokens)
+    tokenizer = open_tokenizer(found, device)
+    return tokenizer if tokens in (None, tokenizer.tokens) else FirstTokens(tokenizer, tokens)
 
 
 class FirstTokens:
     """The first few tokens of an ordered tokenizer."""
 
-    def __init__(self, whole: OrderedTokenizer, tokens: int) -> None:
-        _check("tokens", tokens, whole.tokens)
-        self.tile, self.tokens, self.alphabet = whole.tile, tokens, whole.alphabet
-        self._whole, self.decode = whole, whole.decode
+    def __init__(self, all_tokens: OrderedTokenizer, tokens: int) -> None:
+        self.tile, self.alphabet = all_tokens.tile, all_tokens.alphabet
+        self.tokens = whole("tokens", tokens, 1, all_tokens.tokens)
+        self._all, self.decode = all_tokens, all_tokens.decode
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
         """As `OrderedTokenizer.encode`."""
-        return self._whole.encode(tiles)[:, : self.tokens]
+        return self._all.encode(tiles)[:, : self.tokens]
 
 
 class RowTokenizer:
@@ -63,9 +64,7 @@ class RowTokenizer:
     alphabet = VOCABULARY
 
     def __init__(self, model: str, side: int, tokens: int, device: str) -> None:
-        _check("side", side, MAX_TILE)
-        _check("tokens", tokens, MAX_TOKENS)
-        self.tile, self.tokens = side, tokens
+        self.tile, self.tokens = whole("side", side, 1, MAX_TILE), whole("tokens", tokens, 1, MAX_TOKENS)
         self._model, self._device = model, device
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
@@ -91,8 +90,3 @@ class RowTokenizer:
             said = api.tokens_from_array(row, width=self.tile, height=self.tile, model=self._model, strict=False)
             pictures.append(np.asarray(api.detokenize(said, device=self._device)))
         return np.stack(pictures)
-
-
-def _check(name: str, value: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InputError(f"{name} {value!r} came, wanted a whole number from 1 to {most:,}")

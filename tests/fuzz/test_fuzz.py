@@ -59,7 +59,7 @@ targets.FINDINGS = pathlib.Path({str(tmp_path)!r})
 parse = targets.container.parse
 def wrong(data):
     header, payload, state = parse(data)
-    if header.header_bytes == 14:
+    if header.header_bytes == 15:
         payload = payload[1:]
     return header, payload, state
 targets.container.parse = wrong
@@ -67,7 +67,7 @@ targets.container.parse = wrong
     result = fuzz("container", 60, before)
     assert result.returncode != 0 and "AssertionError" in result.stdout, result.stderr[-3000:]
     (found,) = (tmp_path / "container").iterdir()
-    assert container.parse(found.read_bytes())[0].header_bytes == 14
+    assert container.parse(found.read_bytes())[0].header_bytes == 15
 
 
 def test_what_targets_allow_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:

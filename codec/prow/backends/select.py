@@ -126,9 +126,14 @@ def why_not_torch() -> str:
 
 def open_backend(model: ModelFile, device: str, *, vivid: bool = False) -> Backend:
     """The backend of choice for a model. Raises as `choose` and `open_torch`."""
+    check_device(device)
+    return _onnx(model) if choose(model.config, device) == "onnx" else open_torch(model, device, vivid=vivid)
+
+
+def check_device(device: object) -> None:
+    """Raises InputError for what cannot be the name of a device."""
     if not isinstance(device, str) and type(device).__module__ != "torch":
         raise InputError(f"device {told(device)} came, wanted 'auto', 'cpu', 'cuda' or any torch device")
-    return _onnx(model) if choose(model.config, device) == "onnx" else open_torch(model, device, vivid=vivid)
 
 
 def open_torch(model: ModelFile, device: str, *, vivid: bool = False, user: str = "") -> TorchBackend:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.select import check_device
 from ..coding.tiles import cut, join
 from ..errors import InputError, ModelError, ProwWarning
 from ..external.model import ExternalModel
@@ -35,6 +36,7 @@ class TiledCoder:
     def __init__(self, model: ExternalModel, device: str, style: Style) -> None:
         if style != "faithful":
             raise ModelError(f"style {style!r} came, model {model.name} has 'faithful' alone")
+        check_device(device)
         self.model, self._device = model, device
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arguments import flag, told
 from ..entropy.check import check_sides
 from ..entropy.tables import TOTAL
 from ..entropy.trim import shortest
@@ -135,15 +136,18 @@ class ExternalModel:
         external = tokens.external
         if external is None or (external.id, external.alphabet) != (self.external_id, self.alphabet):
             raise InputError(f"tokens of another model came, wanted those of {self.name}")
+        if not isinstance(tokens.passes, tuple | list) or not all(isinstance(one, PassTokens) for one in tokens.passes):
+            raise InputError(f"passes {told(tokens.passes)} came, wanted a tuple of PassTokens")
         if tokens.base is not None or tokens.grey or tokens.alpha is not None or len(tokens.passes) != 1:
             raise InputError(f"tokens with a base, grey, alpha or several passes came, model {self.name} has none")
-        tiles, part = tile_count(tokens.width, tokens.height, self.tile, letterbox=external.letterbox), tokens.passes[0]
+        width, height, (part,) = int(tokens.width), int(tokens.height), tokens.passes
+        tiles = tile_count(width, height, self.tile, letterbox=flag("letterbox", external.letterbox))
         for name, array, shape in (("counts", part.counts, (tiles,)), ("values", part.values, (tiles, self.tokens))):
             if not isinstance(array, np.ndarray) or array.shape != shape or not np.issubdtype(array.dtype, np.integer):
                 came = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise InputError(f"{name} {came} came, wanted integers {list(shape)}")
         _check_values(part.counts, part.values, self.tokens, self.alphabet)
-        return dataclasses.replace(tokens, width=int(tokens.width), height=int(tokens.height))
+        return dataclasses.replace(tokens, width=width, height=height, model_id=EXTERNAL)
 
 
 def _check_values(counts: np.ndarray, values: np.ndarray, tokens: int, alphabet: int) -> None:
