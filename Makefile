@@ -35,7 +35,7 @@ lint: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python $(TYPED)
 
 fuzz: $(STAMP)
-	for target in container:200 reader:200 inspect:400 stream:600 decode:400; do \
+	for target in container:200 reader:200 inspect:200 inspect:200 stream:200 stream:200 stream:200 decode:200 decode:200; do \
 		nice $(BIN)/python tests/fuzz $${target%:*} --seconds $${target#*:} || exit 1; done
 
 requirements: $(STAMP)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,6 +39,12 @@ Draw = Callable[..., np.ndarray]
 def one_thread() -> None:
     """Toy tensors gain nothing from threads, and on a busy machine these wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Commands can be interrupted, also where tests run in the background of a shell, whose children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def draw_picture(width: int, height: int, seed: int = 0) -> np.ndarray:

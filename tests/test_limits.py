@@ -32,7 +32,7 @@ from prow.registry import ModelFile
 HOSTILE = container.pack(b"", width=8192, height=8192, model_id=2)  # 12 bytes
 
 DECODE = """
-import resource, sys, time
+import re, resource, sys, time
 import prow
 data = bytes.fromhex(sys.argv[1])
 start = time.process_time()
@@ -40,7 +40,9 @@ if len(sys.argv) > 2:
     prow.decode(data[:12], octaves=9)  # what has to be loaded
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]), -1))
-print(prow.decode(data).size, time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+size = prow.decode(data).size
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # ru_maxrss may be that of who started us
+print(size, time.process_time() - start, peak)
 """
 
 
@@ -49,7 +51,7 @@ def decode_apart(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_the_largest_picture_of_12_bytes_takes_less_than_a_gib_and_10_seconds() -> None:
     assert HOSTILE[:2] == container.MAGIC and len(HOSTILE) == 12 and DEFAULT_MAX_PIXELS == 8192 * 8192
     size, seconds, kib = decode_apart().stdout.strip().rsplit(maxsplit=2)
