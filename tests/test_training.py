@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -135,7 +136,7 @@ def test_a_run_writes_state_log_and_weights(run: Callable[..., Path]) -> None:
 
 def test_rehearsal_of_a_gpu(data: Path, tmp_path: Path, toy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `--gpu` stands for, all of it but the device, the compiler and the size."""
-    smaller = f"--config toy --device cpu --compile eager --minutes 0.01 --pixels {PIXELS} --collect-minutes 0"
+    smaller = f"--config toy --device cpu --compile eager --minutes 0.01 --pixels {PIXELS}"
     command_line = f"prow.training --gpu --data {data} --out {tmp_path / 'run'} --init {toy_file} {smaller}"
     monkeypatch.setattr(sys, "argv", command_line.split())
     command.main()
@@ -144,6 +145,8 @@ def test_rehearsal_of_a_gpu(data: Path, tmp_path: Path, toy_file: Path, monkeypa
     assert line["megapixels_a_second"] > 0
     before, after = (parse_model(p.read_bytes(), "toy") for p in (toy_file, tmp_path / "run" / "toy.safetensors"))
     names = before.weights("network.").keys()
+    fields = [field.name for field in dataclasses.fields(before.tables)]
+    assert all(np.array_equal(getattr(before.tables, f), getattr(after.tables, f)) for f in fields)
     assert after.weights("network.").keys() == names
     assert any(not np.array_equal(before.weights("network.")[n], after.weights("network.")[n]) for n in names)
 

@@ -22,7 +22,7 @@ COLLECT_MINUTES = 7.0
 # What `--gpu` stands for: the shipped model, nine minutes more (docs/gpu.md).
 GPU = ["--minutes", "9", "--device", "cuda", "--bf16", "--compile", "inductor", "--resident"]
 GPU += ["--pixels", "1048576", "--rate", "1e-3"]
-GPU += ["--collect-minutes", "0.5", "--init", str(Path(__file__).parents[1] / "weights" / "prow-small.safetensors")]
+GPU += ["--keep-tables", "--init", str(Path(__file__).parents[1] / "weights" / "prow-small.safetensors")]
 
 
 def parse() -> argparse.Namespace:
@@ -42,12 +42,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--export-only", action="store_true", help="write weights and tables of the saved state, or of --init"
     )
+    parser.add_argument("--keep-tables", action="store_true", help="those of --init: new weights, the same tokens")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", metavar="BACKEND", help="of torch.compile, for the networks: inductor")
     parser.add_argument("--resident", action="store_true", help="decode all photos once and keep them on the device")
     parser.add_argument("--gpu", action="store_true", help="other defaults: nine minutes more for the shipped model")
     args, _ = parser.parse_known_args()
-    return parser.parse_args([*GPU, *sys.argv[1:]] if args.gpu else None)
+    args = parser.parse_args([*GPU, *sys.argv[1:]] if args.gpu else None)
+    if args.keep_tables and not args.init:
+        parser.error("--keep-tables came without --init, whose tables are wanted")
+    return args
 
 
 def main() -> None:
@@ -76,6 +80,10 @@ def main() -> None:
         trainer.bootstrap(BOOTSTRAP_BATCHES, order=not args.init)
     if not args.export_only and trainer.config.network:
         train(trainer, args.data / "val")
+    if args.keep_tables:
+        trainer.save()
+        print(export(trainer.average.cpu(), parse_model(args.init.read_bytes(), str(args.init)).tables, out))
+        return
     minutes = args.collect_minutes * 6 / 7
     if args.export_only and args.init:
         first = parse_model(args.init.read_bytes(), str(args.init)).tables
