@@ -1,6 +1,6 @@
-"""Write the golden vectors of external models: `python -m format_spec.make_external` from the root.
+"""The golden vectors of external models, as `python -m format_spec.freeze --refreeze` writes them.
 
-vectors/external/ holds files and vectors/external.json the tokens that a reader MUST find in them, and all that these
+external/ holds files and external.json the tokens that a reader MUST find in them, and all that these
 depend on of each model: sizes, a SHA-256 for its weights (which there are none of), and tables. All is drawn.
 """
 
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from format_spec import VECTORS
 from format_spec.external import decode_external
 from prow.entropy.tables import TOTAL
 from prow.external.model import ExternalModel, Source
 from prow.format.container import pack, parse
 from prow.format.tiling import tile_count
 
-FOLDER = Path(__file__).resolve().parent / "vectors"
-FILES, INDEX = FOLDER / "external", FOLDER / "external.json"
+FILES, INDEX = VECTORS / "external", VECTORS / "external.json"
 
 
 def models() -> list[ExternalModel]:
@@ -99,20 +98,11 @@ def index(made: list[ExternalModel], rows: list[dict[str, Any]]) -> str:
     return f'{{"models": {json.dumps(facts)},\n "vectors": [\n  {lines}\n]}}\n'
 
 
-def main() -> None:
-    rows, files, made = [], {}, models()
+def files() -> dict[str, bytes]:
+    """All vectors and external.json, by place in the folder."""
+    rows, out, made = [], {}, models()
     for model in made:
         for name, data in vectors(model).items():
             rows.append(row_of(name, data, model))
-            files[rows[-1]["file"]] = data
-    FILES.mkdir(parents=True, exist_ok=True)
-    for old in FILES.glob("*.prow"):
-        old.unlink()
-    for file, data in files.items():
-        (FILES / file).write_bytes(data)
-    INDEX.write_text(index(made, rows))
-    print(f"{len(rows)} golden vectors of external models written to {FILES}")
-
-
-if __name__ == "__main__":
-    main()
+            out[f"external/{rows[-1]['file']}"] = data
+    return {**out, "external.json": index(made, rows).encode()}

@@ -1,6 +1,6 @@
-"""Write the hostile vectors: `python -m format_spec.make_hostile` from the root of the repository.
+"""The hostile vectors, as `python -m format_spec.freeze --refreeze` writes them.
 
-Each file of vectors/hostile/ breaks one rule of SPEC.md section 3. vectors/hostile.json tells for each the rule, the
+Each file of hostile/ breaks one rule of SPEC.md section 3. hostile.json tells for each the rule, the
 error class and a fragment of its message, and the stage that finds it: "parse" (the header alone) or "decode"
 (needs the list of models, the pixel limit, or the CRC). Bytes are put together here by hand, with no code of ours.
 """
@@ -10,10 +10,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-from pathlib import Path
 from typing import NamedTuple
-
-VECTORS = Path(__file__).resolve().parent / "vectors"
 
 
 class Hostile(NamedTuple):
@@ -117,23 +114,11 @@ def hostile_vectors() -> list[Hostile]:
     return header_vectors() + decode_vectors()
 
 
-def index(vectors: list[Hostile]) -> str:
-    """The text of hostile.json."""
+def files() -> dict[str, bytes]:
+    """All vectors and hostile.json, by place in the folder."""
+    vectors = hostile_vectors()
     rows = [{"file": f"{v.name}.bin", **v._asdict()} for v in vectors]
     for row in rows:
         del row["data"], row["name"]
-    return json.dumps(rows, indent=1) + "\n"
-
-
-def main() -> None:
-    folder = VECTORS / "hostile"
-    folder.mkdir(parents=True, exist_ok=True)
-    vectors = hostile_vectors()
-    for vector in vectors:
-        (folder / f"{vector.name}.bin").write_bytes(vector.data)
-    (VECTORS / "hostile.json").write_text(index(vectors))
-    print(f"{len(vectors)} hostile vectors written to {folder}")
-
-
-if __name__ == "__main__":
-    main()
+    index = json.dumps(rows, indent=1) + "\n"
+    return {**{f"hostile/{v.name}.bin": v.data for v in vectors}, "hostile.json": index.encode()}

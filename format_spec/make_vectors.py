@@ -1,8 +1,7 @@
-"""Write the golden vectors and SPEC.md's worked example: `python -m format_spec.make_vectors` from the root.
+"""The golden vectors and SPEC.md's worked example, as `python -m format_spec.freeze --refreeze` writes them.
 
-vectors/golden/ holds files and vectors/golden.json the tokens that a reader MUST find in them. They rest on the
-tables of the models in the package, so they are written anew when a model file is, and by this command alone;
-golden.json names the SHA-256 of each model file. Most tokens are random integers, so no network takes part.
+golden/ holds files and golden.json the tokens that a reader MUST find in them. They rest on the tables of the models
+in the package, of which golden.json has the sums. Most tokens are random integers, so no network takes part.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import prow
+from format_spec import VECTORS
 from format_spec import tokens as independent
 from format_spec.model_file import parse_model
 from prow import registry
@@ -31,11 +30,11 @@ from prow.format.container import Profile, pack, parse
 from prow.format.tokens import PassTokens, Tokens, empty_tokens
 from prow.registry import ModelFile
 
-FOLDER = Path(__file__).resolve().parent
-SPEC = FOLDER / "SPEC.md"
-INDEX = FOLDER / "vectors" / "golden.json"
-GOLDEN = FOLDER / "vectors" / "golden"
-COMMAND = "python -m format_spec.make_vectors"
+SPEC = Path(__file__).resolve().parent / "SPEC.md"
+INDEX = VECTORS / "golden.json"
+GOLDEN = VECTORS / "golden"
+COMMAND = "python -m format_spec.freeze --refreeze"
+SHAPING = ("model_id", "channels", "tile", "token_dims", "usual_base", "octave_step", "refine_shifts")
 BEGIN, END = f"<!-- example: written by `{COMMAND}` -->", "<!-- end of example -->"
 
 
@@ -249,25 +248,33 @@ def with_example(text: str, block: str) -> str:
     return before + block + rest.split(END)[1]
 
 
-def main() -> None:
-    names = [info.name for info in prow.models()]
-    rows, files = [], {}
-    for name in names:
-        model = registry.load(name)
+def tables_digest(content: bytes) -> str:
+    """SHA-256 of all that tokens depend on in a model file (SPEC section 6): the config keys of SHAPING as JSON with
+    sorted keys, then name and bytes of each tensor `tables.*`, by name."""
+    length = int.from_bytes(content[:8], "little")
+    header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+    config = {"channels": 3, **json.loads(header["__metadata__"]["prow"])}
+    total = hashlib.sha256(json.dumps({key: config[key] for key in sorted(SHAPING)}).encode())
+    for name in sorted(key for key in header if key.startswith("tables.")):
+        start, end = header[name]["data_offsets"]
+        total.update(name.encode() + body[start:end])
+    return total.hexdigest()
+
+
+def frozen_facts(model: ModelFile) -> dict[str, Any]:
+    """What golden.json says of a model: its id, and the sums of its file and its tables."""
+    digest = hashlib.sha256(model.content).hexdigest()
+    return {"id": model.model_id, "sha256": digest, "tables_sha256": tables_digest(model.content)}
+
+
+def files() -> dict[str, bytes]:
+    """All golden vectors and golden.json, by place in the folder."""
+    models, rows, made = [registry.load(info.name) for info in prow.models()], [], {}
+    for model in models:
         for title, data in vectors(model).items():
             rows.append(row_of(title, data, model))
-            files[rows[-1]["file"]] = data
-    GOLDEN.mkdir(parents=True, exist_ok=True)
-    for old in GOLDEN.glob("*.prow"):
-        old.unlink()
-    for file, data in files.items():
-        (GOLDEN / file).write_bytes(data)
-    head = json.dumps({info.name: info.sha256 for info in prow.models()})
+            made[f"golden/{rows[-1]['file']}"] = data
+    head = ",\n  ".join(f"{json.dumps(model.name)}: {json.dumps(frozen_facts(model))}" for model in models)
     lines = ",\n  ".join(json.dumps(row) for row in rows)
-    INDEX.write_text(f'{{"models": {head},\n "vectors": [\n  {lines}\n]}}\n')
-    SPEC.write_text(with_example(SPEC.read_text(), example(registry.load("anchor"))))
-    print(f"{len(rows)} golden vectors of {', '.join(names)} written to {GOLDEN}, the example to {SPEC}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    made["golden.json"] = f'{{"models": {{\n  {head}\n }},\n "vectors": [\n  {lines}\n]}}\n'.encode()
+    return made

@@ -44,7 +44,7 @@ BELOW = {
     "prow_kernels": set(),
     "prow": {"prow_kernels"},
     "prow_cli": {"prow"},
-    "benchmarks": {"prow", "prow_kernels", "prow_cli"},
+    "benchmarks": {"prow", "prow_kernels", "prow_cli", "format_spec"},
     "format_spec": {"prow"},
 }
 INDEPENDENT = (

@@ -6,12 +6,12 @@ import doctest
 import inspect
 import json
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from format_spec import VECTORS
 from prow import errors
 from prow.format import container
 from prow.format.container import (
@@ -28,7 +28,6 @@ from prow.format.container import (
     truncate,
 )
 
-VECTORS = Path(__file__).resolve().parents[1] / "format_spec" / "vectors"
 HOSTILE = json.loads((VECTORS / "hostile.json").read_text())
 
 quick = settings(deadline=None, max_examples=100)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from benchmarks.reliability import determinism
+from format_spec import VECTORS
 
 
 def test_tokens_are_the_same_from_other_backends_and_threads(tmp_path: Path) -> None:
     places = [determinism.Place(sys.executable, "onnx", 1), determinism.Place(sys.executable, "torch", 2)]
     rows = determinism.compare(tmp_path, places)
-    vectors = json.loads((determinism.VECTORS / "golden.json").read_text())["vectors"]
+    vectors = json.loads((VECTORS / "golden.json").read_text())["vectors"]
     assert determinism.faults(rows, len(vectors)) == []
     assert [(row["backend"], row["threads"], row["golden"]) for row in rows] == [("onnx", 1, 48), ("torch", 2, 48)]
     assert all(row["files read"] == row["same tokens"] >= len(determinism.FILES) for row in rows)

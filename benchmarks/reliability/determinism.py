@@ -32,9 +32,9 @@ import numpy as np
 from benchmarks.common.options import parser_of
 from benchmarks.common.output import check_place, write
 from benchmarks.common.tables import plain
+from format_spec import VECTORS
 
 ROOT = Path(__file__).resolve().parents[2]
-VECTORS = ROOT / "format_spec" / "vectors"
 FILES = (  # width, height, channels, bytes
     (96, 64, 3, 100),
     (96, 64, 3, 600),

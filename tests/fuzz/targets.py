@@ -14,7 +14,7 @@ import pytest
 from test_reader import check_agreement
 
 import prow
-from format_spec import make_vectors, model_file, tokens
+from format_spec import VECTORS, make_vectors, model_file, tokens
 from prow import registry
 from prow.api import read_tokens
 from prow.entropy.check import check_tokens
@@ -25,7 +25,6 @@ from prow.entropy.writer import write
 from prow.errors import BudgetError, FormatError, ModelError
 from prow.format import container
 
-VECTORS = Path(__file__).resolve().parents[2] / "format_spec" / "vectors"
 FINDINGS = Path(__file__).parent / "findings"
 MODELS = ("anchor", "prow-small")
 MOST_PIXELS = 1 << 13  # of a picture whose tokens are read: larger ones are slower, and not otherwise

@@ -11,7 +11,7 @@ import pytest
 from conftest import Draw
 
 import prow
-from format_spec import make_vectors, tokens
+from format_spec import VECTORS, make_vectors, tokens
 from format_spec.model_file import Refused
 from format_spec.reader import Violation
 from prow import errors, registry
@@ -23,8 +23,8 @@ from prow.format.limits import Limits
 from .conftest import Decoder
 
 GOLDEN = json.loads(make_vectors.INDEX.read_text())["vectors"]
-HOSTILE_FOLDER = make_vectors.SPEC.parent / "vectors" / "hostile"
-HOSTILE = json.loads((HOSTILE_FOLDER.parent / "hostile.json").read_text())
+HOSTILE_FOLDER = VECTORS / "hostile"
+HOSTILE = json.loads((VECTORS / "hostile.json").read_text())
 # Of these every prefix is read: files and bare data, colour, grey and alpha, large integers.
 CUT = (
     "prow-small_50x33_picture_bare",
