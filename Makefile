@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: both set up .venv first, and only once.
 
 .SILENT:
-.PHONY: help demo test lint web fuzz requirements clean
+.PHONY: help demo test lint web fuzz requirements release clean
 .DELETE_ON_ERROR:
 
 # The first interpreter on the PATH that is new enough. Choose another with: make test PYTHON=python3.12
@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS := codec/prow_js
+RELEASE := build/release
 BUILT := $(JS)/dist/prow-small.prowmodel
 TYPED := codec/prow kernels/prow_kernels cli/prow_cli
 
@@ -20,6 +21,7 @@ help:
 	echo "make lint    linters and types only"
 	echo "make fuzz    half an hour of fuzzing; a finding is put where the tests find it"
 	echo "make requirements    write requirements.txt anew: what a release depends on, with hashes"
+	echo "make release wheel and sdist in dist/, checked and tried in an empty environment"
 	echo "make web     the decoder for browsers, and what \`prow page\` puts into its page"
 	echo "make clean   remove .venv, caches and build/"
 
@@ -42,6 +44,26 @@ requirements: $(STAMP)
 	CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --no-config \
 		--no-emit-index-url --no-emit-find-links --no-emit-options --constraint constraints.txt \
 		--output-file requirements.txt pyproject.toml
+
+# The wheel comes from the sdist, and has to hold what one from this folder does; the sdist holds what git does, and what
+# `make web` made.
+release: web
+	test -s cli/prow_cli/page/web/page.js || { echo "no Node: a release needs what \`make web\` makes" >&2; exit 1; }
+	rm -rf dist $(RELEASE) && mkdir -p $(RELEASE)
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m build --no-isolation --wheel --outdir $(RELEASE)
+	$(BIN)/python -m zipfile -e dist/*.whl $(RELEASE)/from-sdist
+	$(BIN)/python -m zipfile -e $(RELEASE)/*.whl $(RELEASE)/from-folder
+	diff -r $(RELEASE)/from-sdist $(RELEASE)/from-folder
+	{ git ls-files; ls cli/prow_cli/page/web/*; echo PKG-INFO; } | LC_ALL=C sort > $(RELEASE)/wanted.txt
+	tar -tzf dist/*.tar.gz | sed 's|^[^/]*/||' | LC_ALL=C sort | diff $(RELEASE)/wanted.txt -
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv $(RELEASE)/env
+	$(RELEASE)/env/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(RELEASE)/env/bin/pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(RELEASE)/env/bin/prow --version
+	$(RELEASE)/env/bin/python -I tests/smoke.py
+	du -b dist/*
 
 web: $(BUILT)
 
