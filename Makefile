@@ -63,7 +63,7 @@ release: web
 	$(RELEASE)/env/bin/pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
 	$(RELEASE)/env/bin/prow --version
 	$(RELEASE)/env/bin/python -I tests/smoke.py
-	du -b dist/*
+	ls -l dist
 
 web: $(BUILT)
 

@@ -68,7 +68,7 @@ def check_library() -> None:
     assert prow.inspect(prow.truncate(data, 300)).state == "whole"
     tokens = prow.tokenize(pixels, bytes=300)
     assert prow.detokenize(tokens[:20]).size == (160, 100)
-    assert len(prow.placeholder(pixels).data) == 48
+    assert len(prow.placeholder(pixels)) == 48
 
 
 def check_vectors() -> int:
