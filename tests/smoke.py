@@ -1,4 +1,4 @@
-"""Smoke test of an installed prow, in at most half a minute: `python -I tests/smoke.py` with the interpreter that has it.
+"""Smoke test of an installed prow, in at most half a minute: `python -I tests/smoke.py`, the interpreter that has it.
 
 It needs no package but those that prow depends on, and of this repository only format_spec: the frozen vectors.
 `make release` runs it in an empty environment that holds the wheel.

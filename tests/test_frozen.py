@@ -28,7 +28,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_everything_is_as_it_was_frozen() -> None:
     assert freeze.faults(VECTORS) == [], f"a published model never changes; before that run `{make_vectors.COMMAND}`"
-    assert {name: facts["id"] for name, facts in MODELS.items()} == {"anchor": 1, "prow-small": 2}
+    assert all(f"| {facts['id']} | `{name}` |" in make_vectors.SPEC.read_text() for name, facts in MODELS.items())
 
 
 def test_a_file_that_is_other_missing_or_new_is_named(copied: Path) -> None:

@@ -113,6 +113,10 @@ def test_the_wheel_says_that_it_has_types_and_its_version(python: Path, tmp_path
     assert run(python, "-c", code, cwd=tmp_path) == wanted
 
 
+def test_the_smoke_test_of_a_release(python: Path, tmp_path: Path) -> None:
+    assert "vectors" in run(python, "-I", ROOT / "tests" / "smoke.py", cwd=tmp_path)
+
+
 def test_the_command_line_of_the_wheel_works_without_torch(python: Path, draw, tmp_path: Path) -> None:
     from PIL import Image
 
