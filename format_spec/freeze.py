@@ -42,10 +42,11 @@ def faults(folder: Path) -> list[str]:
 
 
 def published() -> str:
-    """The tag of a release, "" if there is none."""
-    command = ["git", "tag", "--list", "v*"]
-    tags = subprocess.run(command, cwd=VECTORS, capture_output=True, text=True, check=True).stdout.split()
-    return tags[0] if tags else ""
+    """The tags of releases, "" if there are none."""
+    done = subprocess.run(["git", "tag", "--list", "v*"], cwd=VECTORS, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"git has to say whether a release is published: {done.stderr.strip()}")
+    return " ".join(done.stdout.split())
 
 
 def refreeze() -> None:
@@ -71,8 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         "git has a tag of a release (v*)",
     )
     if parser.parse_args(argv).refreeze:
-        if tag := published():
-            sys.exit(f"release {tag} is published, so the format is frozen: wanted a new id for a new model")
+        if tags := published():
+            sys.exit(f"{tags} is published, so the format is frozen: wanted a new id for a new model")
         refreeze()
     found = faults(VECTORS)
     print(*found or [f"{len(files_in(VECTORS))} files in {VECTORS} and the models are as they were frozen"], sep="\n")

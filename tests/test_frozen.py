@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,13 @@ def test_nothing_is_frozen_anew_without_the_option_or_after_a_release(
 ) -> None:
     before = freeze.files_in(copied)
     assert freeze.main([]) == 0 and "are as they were frozen" in capsys.readouterr().out
-    monkeypatch.setattr(freeze, "published", lambda: "v0.1.0")
-    with pytest.raises(SystemExit, match="release v0.1.0 is published"):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(copied.parent.parent))
+    with pytest.raises(SystemExit, match="git has to say whether a release is published: fatal: not a git"):
+        freeze.main(["--refreeze"])
+    named = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for arguments in (("init", "-q"), (*named, "commit", "-q", "--allow-empty", "-m", "a"), ("tag", "v0.1.0")):
+        subprocess.run(["git", "-C", str(copied.parent), *arguments], check=True)
+    with pytest.raises(SystemExit, match="v0.1.0 is published, so the format is frozen: wanted a new id for a new mod"):
         freeze.main(["--refreeze"])
     assert freeze.files_in(copied) == before
 
