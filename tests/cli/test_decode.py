@@ -86,3 +86,37 @@ def test_format_and_device() -> None:
 def test_quiet_leaves_out_remarks(whole: bytes) -> None:
     Path("cut.prow").write_bytes(whole[:200])
     assert run("decode cut.prow out.png --quiet").output == ""
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tif", "ppm"])
+def test_kept_metadata_goes_into_the_picture(draw: Callable[..., np.ndarray], suffix: str) -> None:
+    exif, xmp = Image.Exif(), b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    exif[0x010E] = "a drawn picture"
+    Image.fromarray(draw(40, 30)).save("with.webp", exif=exif, xmp=xmp)
+    run("encode with.webp kept.prow --bytes 200 --keep-metadata")
+    run(f"decode kept.prow out.{suffix}")
+    with Image.open(f"out.{suffix}") as image:
+        assert image.getexif().get(0x010E) == (None if suffix == "ppm" else "a drawn picture")
+        found = image.info.get("xmp")
+        assert found is None if suffix in ("tif", "ppm") else bytes(found).strip(b"\0") == xmp
+        assert "icc_profile" not in image.info
+    Path("cut.prow").write_bytes(Path("kept.prow").read_bytes()[:200])
+    run(f"decode cut.prow plain.{suffix}")
+    with Image.open(f"plain.{suffix}") as image:
+        assert not image.getexif().get(0x010E) and "xmp" not in image.info
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tif"])
+@pytest.mark.parametrize(
+    "chunk", [{"EXIF": b"garbage"}, {"EXIF": b"II*\0\x08\0\0\0\xff\xff\1"}, {"XMP ": b"\xff" * 70_000}]
+)
+def test_broken_metadata_stops_no_decode(whole: bytes, chunk: dict[str, bytes], suffix: str) -> None:
+    """At worst it is left out, with a remark."""
+    Path("a.prow").write_bytes(container.add_extras(whole, chunk))
+    done = run(f"decode a.prow a.{suffix}")
+    assert done.exit_code == 0 and done.stderr in (
+        "",
+        f"prow: a.prow keeps metadata that {Image.registered_extensions()[f'.{suffix}']} cannot hold: left out\n",
+    )
+    with Image.open(f"a.{suffix}") as image:
+        assert image.size == prow.decode(whole).size

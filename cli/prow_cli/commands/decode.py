@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 # PNG: a few per cent larger than by default, in less than half of the time, which was a tenth of that of decoding.
 SAVE_OPTIONS = {"JPEG": {"quality": 95}, "PNG": {"compress_level": 4}, "WEBP": {"lossless": True}}
 
+WITH_XMP = ("JPEG", "WEBP", "AVIF")
+WITH_EXIF = ("PNG", "TIFF", *WITH_XMP)
 OPAQUE = ("JPEG", "PPM", "EPS", "PDF")  # formats without alpha
 
 
@@ -75,7 +78,7 @@ def decode(
 ) -> None:
     """Turn the prow file IN into the picture OUT, in the format of its suffix (- writes PNG).
 
-    A file that was cut is decoded as far as it goes.
+    A file that was cut is decoded as far as it goes. EXIF and XMP that it keeps go into OUT if its format holds them.
 
     If IN is a folder, or there are several, or OUT ends in /, then OUT is a folder of pictures. What is there already
     is not made again. A file that cannot be read stops no other one; the exit code is 1 then.
@@ -124,7 +127,32 @@ def _decoded(source: str, out: str, *, picture_format: str, options: dict[str, A
         remarks.append(f"{name} is cut: {present:,} of {header.file_bytes:,} bytes; decoded what is there")
     elif state == "damaged":
         remarks.append(f"{name} is damaged: its checksum is wrong; decoded all the same")
-    return _picture_bytes(image, picture_format), remarks
+    extras = container.parse_extras(data)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Pillow's, of broken EXIF
+            return _picture_bytes(image, picture_format, **_metadata(extras, picture_format)), remarks
+    except Exception:  # of whatever kind: extras come from outside, and Pillow looks into them
+        content = _picture_bytes(image, picture_format)  # an error if it is not theirs
+        return content, [*remarks, f"{name} keeps metadata that {picture_format} cannot hold: left out"]
+
+
+def _metadata(extras: dict[str, bytes], picture_format: str) -> dict[str, Any]:
+    """What `save` of Pillow wants for EXIF and XMP, as far as the format holds them. An ICC profile is not put back:
+    pixels are sRGB."""
+    from PIL.Image import Exif
+    from PIL.PngImagePlugin import PngInfo
+
+    options: dict[str, Any] = {}
+    exif, xmp = extras.get("EXIF"), extras.get("XMP ")
+    if exif and picture_format in WITH_EXIF:
+        options["exif"] = Exif()
+        options["exif"].load(exif)  # with or without the prefix that JPEG wants
+    if xmp and picture_format == "PNG":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
+    elif xmp and picture_format in WITH_XMP:
+        options["xmp"] = xmp
+    return options
 
 
 def _why_not(path: Path, picture_format: str) -> str:
@@ -157,11 +185,11 @@ def _format_of(suffix: str, what: str) -> str:
     return name
 
 
-def _picture_bytes(image: Image.Image, picture_format: str) -> bytes:
+def _picture_bytes(image: Image.Image, picture_format: str, **metadata: Any) -> bytes:
     """`image` as a file of that format."""
     buffer = io.BytesIO()
     try:
-        image.save(buffer, format=picture_format, **SAVE_OPTIONS.get(picture_format, {}))
+        image.save(buffer, format=picture_format, **SAVE_OPTIONS.get(picture_format, {}), **metadata)
     except (OSError, ValueError) as error:  # such as a side that the format cannot hold
         size = f"{image.width} x {image.height} px"
         raise click.ClickException(f"{picture_format} cannot hold this picture of {size}: {error}") from error
