@@ -31,7 +31,7 @@ from prow.entropy.tables import TOTAL
 from prow.external.model import ExternalModel, external_id
 from prow.external.tables import fit
 from prow.format import container, sequence
-from prow.format.limits import Limits
+from prow.format.limits import TILE_PIXEL
 from prow.format.tiling import starts, tile_count
 from prow.ordered import OrderedTokenizer, check_tokenizer
 from prow.progress import told_to
@@ -266,28 +266,26 @@ def test_pixels_are_limited(picture: np.ndarray) -> None:
 
 def test_work_is_the_pixels_of_tiles_with_tokens(halves: ExternalModel) -> None:
     counts, values = np.array([1, 0, 17, 3], np.int16), np.zeros((4, 17), np.int32)
-    assert work(halves, halves.tokens_of(counts, values, 32, 32)) == 3 * 16**2
-    assert work(halves, halves.tokens_of(counts[:1], values[:1], 32, 32, letterbox=True)) == 16**2
+    assert work(halves, halves.tokens_of(counts, values, 32, 32)) == 3 * 16**2 * TILE_PIXEL
+    assert work(halves, halves.tokens_of(counts[:1], values[:1], 32, 32, letterbox=True)) == 16**2 * TILE_PIXEL
     assert work(halves, halves.tokens_of(counts * 0, values, 32, 32)) == 0
 
 
-def test_reading_is_limited(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_limited(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prow.encode(picture, quality=100, model="halves")
-    monkeypatch.setattr("prow.format.limits._WORK_PER_BYTE", 0)
-    said = f"a payload of {len(data) - 12} bytes asks for [0-9]+ units of work, the limit is 437 .raise it with max_pix"
+    monkeypatch.setattr("prow.format.limits._MOST_WORK", 400_000)  # 400 symbols
     for reader in (read_tokens, prow.decode):
-        with pytest.raises(prow.LimitError, match=said):
-            reader(data, max_pixels=3500)
+        with pytest.raises(prow.LimitError, match="decoding takes 0.0 s of two cores or more, the limit is 0.0 s"):
+            reader(data)
+    assert prow.inspect(data).tokens_per_pass is None
+    with pytest.raises(prow.LimitError, match="decoding takes"):
+        prow.inspect(data, tokens=True)
     few = prow.encode(picture, bytes=32, model="halves")
-    assert len(read_tokens(few, max_pixels=3500)) > 0
-    with pytest.raises(prow.LimitError, match=r"asks for \d,\d+ units of work, the limit is 437 ") as caught:
-        prow.decode(few, max_pixels=3500)
+    assert len(read_tokens(few)) > 0
+    with pytest.raises(prow.LimitError, match="decoding takes") as caught:
+        prow.decode(few)
     enough = int(re.findall(r"max_pixels=(\d+)", str(caught.value))[0])
     assert prow.decode(few, max_pixels=enough).size == (70, 50)
-    monkeypatch.setattr("prow.inspection.Limits", lambda: Limits(3500))
-    assert prow.inspect(data).tokens_per_pass is None
-    with pytest.raises(prow.LimitError, match="units of work"):
-        prow.inspect(data, tokens=True)
 
 
 def test_want_of_memory_is_a_limit_error(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

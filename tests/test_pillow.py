@@ -298,3 +298,11 @@ def test_the_mode_is_known_before_the_pixels(mode: str, tmp_path: Path) -> None:
     again.load()
     assert (again.mode, again.size) == (mode, (60, 44))
     again.convert("RGBA").save(tmp_path / "b.png")
+
+
+def test_a_file_that_asks_for_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.prow"
+    path.write_bytes(prow.encode(np.full((200, 300, 3), 90, np.uint8), bytes=60))
+    monkeypatch.setattr("prow.format.limits._MOST_WORK", 1_000_000)
+    with Image.open(path) as opened, pytest.raises(OSError, match="decoding takes"):
+        opened.load()

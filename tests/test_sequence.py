@@ -36,7 +36,7 @@ def draw_tokens(
     for pass_ in spec.passes:
         layout, tiles = model.layout(pass_), pass_.level.tiles
         counts = np.minimum(rng.geometric(0.4, tiles) - 1, layout.last) * (rng.random() < share)
-        values = rng.laplace(0, rng.choice([0.3, 2, largest]), (tiles, TOY.coefficients)).round()
+        values = rng.laplace(0, rng.choice([0.3, 2, largest]), (tiles, model.config.coefficients)).round()
         values = values.clip(-MAX_MAGNITUDE, MAX_MAGNITUDE) * layout.sent(counts)
         parts.append(PassTokens(counts.astype(np.int16), values.astype(np.int16)))
     return dataclasses.replace(spec.empty(int(rng.integers(64))), passes=tuple(parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from . import metrics
 from .arguments import flag, one_of, several, text, whole
 from .coders import Aim, open_coder, work
 from .entropy.check import check_size
-from .errors import DamagedError, InputError, ProwError, warn_of_cut
+from .errors import DamagedError, InputError, LimitError, ProwError, ProwWarning, warn_of_cut
 from .format import container
 from .format.container import Profile
 from .format.extras import block_crcs
-from .format.limits import DEFAULT_MAX_PIXELS, Limits, memory_errors
+from .format.limits import DEFAULT_MAX_PIXELS, Limits, Meter, memory_errors
 from .format.sequence import as_symbols
 from .format.tokens import Tokens
 from .image import ImageLike, load_pixels, load_rgb, read_metadata
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
+_NEVER_TOO_MUCH = 1 << 19  # px that are decoded within the limits whatever the file says
+_OWN = 2**62  # limit for a file that was made here
 ByteString = bytes  # the builtin, where a parameter is called bytes
 
 
@@ -81,7 +84,8 @@ def encode(
         focus_weight: how many times dearer a bit is elsewhere (`prow.coding.focus`); 1 or more.
         check: "crc32" for archives: a CRC-32 of each 1,024 bytes of the file as well, in extras likewise (4 bytes for
             each, and 12). A file with damage in its middle can then be decoded up to there. Not in the bare profile.
-        max_pixels: a picture with a larger width * height is refused before its pixels are read.
+        max_pixels: a picture with a larger width * height is refused before its pixels are read. A file that `decode`
+            refuses with its own limits makes a ProwWarning.
 
     Raises:
         InputError: an unusable picture or argument, or a psnr or ms_ssim that the model does not reach.
@@ -103,6 +107,7 @@ def encode(
             data = _encode_to_target(pixels, request, target)
         else:
             data = _pack(_encode([pixels], request)[0], profile)
+        _warn_of_limits(data, pixels)
     if check == "crc32":
         extras = {**block_crcs(data), **extras}
     return container.add_extras(data, extras) if extras else data
@@ -164,6 +169,7 @@ def encode_many(
         with memory_errors(*sizes[indices[0]]):
             for i, stream in zip(indices, _encode([pictures[i] for i in indices], request), strict=True):
                 files[i] = _pack(stream, profile)
+                _warn_of_limits(files[i], pictures[i])
     return files
 
 
@@ -209,8 +215,8 @@ def decode(
             be true (see `prow.coding.vivid`). Any file can be decoded either way.
         strict: False decodes a damaged file all the same; with check="crc32" only what is before the damage.
         device: as in `encode`. On a CPU this does without torch if ONNX Runtime is there (see `prow.backends.select`).
-        max_pixels: width * height above this is refused, and so is a file that asks for more work than its size
-            allows, which is measured by this too (`prow.format.limits`).
+        max_pixels: width * height above this is refused, and so is a file that takes more than 10 s of two cores. A
+            larger number than the default raises this limit in proportion (`prow.format.limits`).
         octaves: above 0 for a smaller picture in less time: each halves both sides, rounded up. It shows what the
             passes up to that level say, which is less than the whole file, made smaller, shows.
 
@@ -218,7 +224,7 @@ def decode(
         FormatError: not a prow file we can read (see `prow.errors`). ModelError: its model is not installed, or
         does not have this style. InputError: an unusable argument.
     """
-    tokens, facts = _open(data, strict=strict, max_pixels=max_pixels, octaves=octaves, warn=True)
+    tokens, facts = _open(data, strict=strict, max_pixels=max_pixels, octaves=octaves, style=style, warn=True)
     image = _detokenize(tokens, style, device, octaves)
     image.info.update(facts)
     return image
@@ -243,7 +249,7 @@ def decode_many(
     batch, facts = [], []
     for index, data in enumerate(several("files", files, "files to go through, bytes each")):
         try:
-            tokens, said = _open(data, strict=strict, max_pixels=max_pixels, octaves=0, warn=True)
+            tokens, said = _open(data, strict=strict, max_pixels=max_pixels, octaves=0, style=style, warn=True)
         except ProwError as error:
             error.add_note(f"file {index} of those that came")
             raise
@@ -332,12 +338,19 @@ def read_tokens(data: ByteString, *, strict: bool = True, max_pixels: int = DEFA
 
 
 def _open(
-    data: ByteString, *, strict: bool, max_pixels: int, octaves: int | None = None, warn: bool = False
+    data: ByteString,
+    *,
+    strict: bool,
+    max_pixels: int,
+    octaves: int | None = None,
+    style: Style = "faithful",
+    warn: bool = False,
 ) -> tuple[Tokens, dict[str, Any]]:
     """As `read_tokens`, and what `info` of the decoded picture says.
 
     Args:
-        octaves: of a picture that will be decoded: whether that is more work than allowed. None: tokens are enough.
+        octaves, style: of a picture that will be decoded: whether that is more work than allowed. None: tokens are
+            enough.
         warn: of a cut file, in the name of the caller's caller.
     """
     limits, strict = Limits(max_pixels), flag("strict", strict)
@@ -354,11 +367,12 @@ def _open(
         warn_of_cut(present, header.file_bytes, stacklevel=3)
     model, stream = of_file(header, payload)
     limits.check_pixels(header.width, header.height)
+    meter = Meter(limits)
     with memory_errors(header.width, header.height):
-        tokens = model.read(stream, header.width, header.height, limits)
+        tokens = model.read(stream, header.width, header.height, meter)
     if octaves is not None:
         _check_octaves(octaves, tokens)
-        limits.check_work(work(model, tokens, octaves), len(payload))
+        meter.add(work(model, tokens, octaves, style))
     return tokens, {"state": state, "bytes": present}
 
 
@@ -373,7 +387,7 @@ def _encode_to_target(pixels: np.ndarray, request: Request, target: Target) -> B
     wanted = load_rgb(pixels)  # alpha over white
 
     def reaches(data: ByteString) -> bool:
-        tokens = read_tokens(data, max_pixels=wanted.shape[0] * wanted.shape[1])
+        tokens = read_tokens(data, max_pixels=_OWN)
         values.append(target.measure(wanted, load_rgb(_detokenize(tokens, "faithful", request.device, 0))))
         return values[-1] >= target.value
 
@@ -407,6 +421,16 @@ def _pack(stream: rate.Stream, profile: Profile) -> ByteString:
     tokens = stream.tokens
     payload = (tokens.external.id if tokens.external else b"") + stream.content
     return container.pack(payload, width=tokens.width, height=tokens.height, model_id=tokens.model_id, profile=profile)
+
+
+def _warn_of_limits(data: ByteString, pixels: np.ndarray) -> None:
+    """Make a ProwWarning, in the name of the caller's caller, of a file that decoders refuse by default."""
+    if pixels.shape[0] * pixels.shape[1] <= _NEVER_TOO_MUCH:
+        return
+    try:
+        _open(data, strict=True, max_pixels=DEFAULT_MAX_PIXELS, octaves=0)
+    except LimitError as error:
+        warnings.warn(f"decoders refuse this file unless they are told to take it: {error}", ProwWarning, stacklevel=3)
 
 
 def _groups(keys: Sequence[Hashable], sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from .arguments import flag
 from .errors import HeaderError, ModelError
 from .format import container
 from .format.config import step_size
-from .format.limits import DEFAULT_MAX_PIXELS, Limits
+from .format.limits import DEFAULT_MAX_PIXELS, Limits, Meter
 from .format.tokens import Tokens
 from .registry import AnyModel, of_file
 
@@ -70,7 +70,7 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
 
     Raises:
         FormatError: not a prow file. An unknown model is no error here, but for bare data. LimitError: with `tokens`,
-            these are more than a file of this size may ask for.
+            to read them is more work than the limit.
     """
     tokens, bare = flag("tokens", tokens), flag("bare", bare)
     header, payload, state = container.parse(data)
@@ -91,7 +91,7 @@ def inspect(data: bytes, *, tokens: bool = False, bare: bool = False) -> Info:
     if model is not None and header.width * header.height <= DEFAULT_MAX_PIXELS:
         name, size = model.name, (header.width, header.height)
         if tokens:
-            found = model.read(stream, *size, Limits())
+            found = model.read(stream, *size, Meter(Limits()))
             base, mode, per_pass = found.base, found.mode, _passes(found, model)
         else:
             base, grey, alpha = model.read_start(stream, *size)

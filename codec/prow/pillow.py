@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-from .api import detokenize, encode, read_tokens
+from .api import decode, encode
 from .errors import DamagedError, FormatError, ModelError, ProwError
 from .format import container
 from .format.extras import read_chunks
@@ -105,10 +105,10 @@ class ProwImageFile(ImageFile.ImageFile):
         return self.mode, (0, 0, width / 2**octaves, height / 2**octaves)
 
     def load(self) -> Image.core.PixelAccess | None:
-        """Decode, once. Raises OSError for a file that is damaged, or whose model is not installed."""
+        """Decode, once. Raises OSError for a file that is damaged, has an unknown model, or asks for too much."""
         if self.tile:
             try:
-                picture = detokenize(read_tokens(self._content()), octaves=self._octaves)
+                picture = decode(self._content(), octaves=self._octaves)
             except ProwError as error:
                 raise OSError(str(error)) from error
             self.im, self._mode, self._size = picture.im, picture.mode, picture.size

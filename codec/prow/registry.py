@@ -27,7 +27,7 @@ from .external.model import ExternalModel, Source
 from .format.config import KIND_NAMES, Config, step_size
 from .format.container import EXTERNAL, EXTERNAL_ID_BYTES, Header
 from .format.geometry import most_octaves
-from .format.limits import Limits
+from .format.limits import Meter
 from .format.tokens import External, Tokens
 from .ordered import OrderedTokenizer, check_tokenizer
 from .sums import SHA256
@@ -69,9 +69,9 @@ class AnyModel(Protocol):
         """What a payload begins with; empty for a model in the package."""
         ...
 
-    def read(self, stream: bytes, width: int, height: int, limits: Limits | None = None) -> Tokens:
+    def read(self, stream: bytes, width: int, height: int, meter: Meter | None = None) -> Tokens:
         """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one. Raises LimitError
-        if there are limits and the bytes ask for more work; without, it never fails."""
+        if there is a meter and the bytes ask for more work; without, it never fails."""
         ...
 
     def read_start(self, stream: bytes, width: int, height: int) -> tuple[int | None, bool, bool]:
@@ -116,9 +116,9 @@ class ModelFile(Model):
     def model_id(self) -> int:
         return self.config.model_id
 
-    def read(self, stream: bytes, width: int, height: int, limits: Limits | None = None) -> Tokens:
+    def read(self, stream: bytes, width: int, height: int, meter: Meter | None = None) -> Tokens:
         """As `AnyModel.read`; so are the others."""
-        return read(stream, StreamSpec(width, height, self), limits=limits)
+        return read(stream, StreamSpec(width, height, self), meter=meter)
 
     def read_start(self, stream: bytes, width: int, height: int) -> tuple[int | None, bool, bool]:
         return read_start(stream, StreamSpec(width, height, self))

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 
 import { ProwDecoder } from "../../codec/prow_js/src/index.js";
-import { checkWork } from "../../codec/prow_js/src/limits.js";
+import { Meter } from "../../codec/prow_js/src/limits.js";
 import { workOf } from "../../codec/prow_js/src/reconstruction.js";
 import { told } from "./told.mjs";
 
@@ -16,7 +16,7 @@ const answers = {
   tokens: (decoder, data, { options }) => told(decoder.tokens(data, options)),
   info: (decoder, data) => decoder.info(data),
   work: (decoder, data) => workOf(decoder.tokens(data)),
-  "check work": (_, __, { n, options }) => checkWork(n, options.payloadBytes, options.maxPixels) ?? "fine",
+  "check work": (_, __, { n, options }) => new Meter(options.maxPixels).add(n) ?? "fine",
   truncate: (decoder, data, { n }) => base64(decoder.truncate(data, n)),
   decode: async (decoder, data, { options }) => {
     const picture = await decoder.decode(data, options);

@@ -18,7 +18,7 @@ from prow import errors, registry
 from prow.coding.reconstruction import work
 from prow.entropy.model import StreamSpec
 from prow.format.container import pack, parse
-from prow.format.limits import Limits
+from prow.format.limits import DEFAULT_MAX_PIXELS, Limits
 
 from .conftest import Decoder
 
@@ -231,11 +231,9 @@ def test_work_is_that_of_python_and_limited(decoder: Decoder) -> None:
     for name, came in zip(names, decoder.ask(asked), strict=True):
         found = prow.api.read_tokens(content(name))
         assert came == work(found, StreamSpec(found.width, found.height, registry.load(model_of(name)))), name
-    most = Limits().work(100)
-    options = {"payloadBytes": 100, "maxPixels": 1}
-    asked = [
-        {"ask": "check work", "model": "anchor", "data": b"", "n": n, "options": options} for n in (most, most + 1)
-    ]
-    fine, refused = decoder.ask(asked)
-    assert fine == "fine"
-    assert refused["error"] == "LimitError" and "units of work" in refused["message"]
+    for pixels in (1, DEFAULT_MAX_PIXELS, 3 * DEFAULT_MAX_PIXELS):
+        most = Limits(pixels).work
+        ask = {"ask": "check work", "model": "anchor", "data": b"", "options": {"maxPixels": pixels}}
+        fine, refused = decoder.ask([{**ask, "n": most}, {**ask, "n": most + 1}])
+        assert fine == "fine"
+        assert refused["error"] == "LimitError" and f"the limit is {most / 1e9:.1f} s" in refused["message"]

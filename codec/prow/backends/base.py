@@ -18,7 +18,7 @@ WINDOW = 8  # px
 NOISE = (0.03 * 255) ** 2  # variance below which structure does not count, from SSIM
 
 TILES = 2048  # that go through the network at once
-STRIP = 1 << 20  # px of a level that go through the loop filter at once, about
+BLOCK = 768  # px: side of what goes through the loop filter at once, about
 
 Pictures = Any  # torch tensors or numpy arrays, float32 [B, C, H, W], 0 to 255
 
@@ -83,10 +83,11 @@ class Backend(Protocol):
         prediction: Pictures,
         *,
         light: bool,
+        rows: slice | None = None,
     ) -> tuple[Pictures, Pictures | None]:
         """Pictures as a reader sees them, 0 to 255, and what to add when they are doubled, if anything.
 
-        The filter is told of tiles and tokens where there are tokens.
+        The filter is told of tiles and tokens where there are tokens. `rows`: these alone, the first of them even.
         """
         ...
 

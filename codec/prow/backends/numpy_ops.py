@@ -16,7 +16,7 @@ from ..format.lapping import lap_matrix, reach, windows
 from ..metrics import SCALE_WEIGHTS
 from .base import LEAST, NOISE, STRUCTURE, WINDOW
 
-_PIXELS = 1 << 16  # of a level that are doubled or rounded at once, about: they should fit into a cache
+_PIXELS = 1 << 16  # of a level that are doubled, mixed or rounded at once, about: they should fit into a cache
 # Bicubic weights (a = -0.75) of the four neighbours at a quarter of the way from the second to the third.
 _CUBIC = (-0.10546875, 0.87890625, 0.26171875, -0.03515625)
 
@@ -30,12 +30,12 @@ def cut(picture: np.ndarray, level: Level, first_row: int = 0, last_row: int | N
     return grid.reshape(-1, channels, t, t)
 
 
-def join(tiles: np.ndarray, level: Level) -> np.ndarray:
-    """[B * tiles, C, T, T] -> [B, C, H, W]."""
-    channels, t = tiles.shape[1:3]
-    grid = tiles.reshape(-1, len(level.rows), len(level.columns), channels, t, t).transpose(0, 3, 1, 4, 2, 5)
-    sheet = grid.reshape(-1, channels, len(level.rows) * t, len(level.columns) * t)
-    return sheet.take(places(level.rows, t)[1], axis=2).take(places(level.columns, t)[1], axis=3)
+def join(tiles: np.ndarray, level: Level, first_row: int = 0, last_row: int | None = None) -> np.ndarray:
+    """[B * tiles, C, T, T] of the given rows of tiles (all by default) -> [B, C, H of these, W]."""
+    (channels, t), rows = tiles.shape[1:3], level.rows[first_row:last_row]
+    grid = tiles.reshape(-1, len(rows), len(level.columns), channels, t, t).transpose(0, 3, 1, 4, 2, 5)
+    sheet = grid.reshape(-1, channels, len(rows) * t, len(level.columns) * t)
+    return sheet.take(places(rows, t)[1], axis=2).take(places(level.columns, t)[1], axis=3)
 
 
 def lap(picture: np.ndarray, level: Level, *, back: bool = False) -> np.ndarray:
@@ -43,25 +43,46 @@ def lap(picture: np.ndarray, level: Level, *, back: bool = False) -> np.ndarray:
     for lengths, turned in ((level.columns, picture), (level.rows, picture.swapaxes(2, 3))):
         if wide := reach(lengths):
             mixed_places, matrix = windows(lengths), lap_matrix(wide)
-            turned[..., mixed_places] = turned[..., mixed_places] @ (matrix if back else matrix.T)
+            for part in _parts(turned):
+                part[..., mixed_places] = part[..., mixed_places] @ (matrix if back else matrix.T)
     return picture
 
 
-def spread(per_tile: np.ndarray, level: Level) -> np.ndarray:
+def _parts(picture: np.ndarray) -> list[np.ndarray]:
+    """Views of rows of [B, C, H, W] that fit into a cache."""
+    height, width = picture.shape[2:]
+    rows = max(1, _PIXELS // width)
+    return [picture[:, :, top : top + rows] for top in range(0, height, rows)]
+
+
+def spread(per_tile: np.ndarray, level: Level, given: slice = slice(None)) -> np.ndarray:
     """One number a tile [B * tiles] -> pictures float32 [B, 3, H, W]: that number, and where tiles begin and end.
 
     The second is 1 in the first and -1 in the last column of each tile, else 0; the third the same for rows.
+
+    Args:
+        given: the rows of px that are wanted.
     """
     grid = per_tile.reshape(-1, len(level.rows), len(level.columns))
-    picture = np.empty((len(grid), 3, level.height, level.width), np.float32)
-    picture[:, 0] = grid.repeat(level.rows, axis=1).repeat(level.columns, axis=2)
+    down = edges(level.rows)[given]
+    picture = np.empty((len(grid), 3, len(down), level.width), np.float32)
+    picture[:, 0] = grid[:, np.arange(len(level.rows)).repeat(level.rows)[given]].repeat(level.columns, axis=2)
     picture[:, 1] = edges(level.columns)
-    picture[:, 2] = edges(level.rows)[:, None]
+    picture[:, 2] = down[:, None]
     return picture
 
 
-def halve(picture: np.ndarray) -> np.ndarray:
-    """[B, C, H, W] -> float32 [B, C, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row or column repeated."""
+def halve(picture: np.ndarray, times: int = 1) -> np.ndarray:
+    """[B, C, H, W] -> float32 [B, C, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row or column repeated if odd; so
+    many times, strip by strip. None at all is the picture itself."""
+    if not times:
+        return picture
+    rows = max(1, _PIXELS // picture.shape[3] >> times) << times
+    strips = (picture[:, :, top : top + rows] for top in range(0, picture.shape[2], rows))
+    return np.concatenate([functools.reduce(lambda strip, _: _halve(strip), range(times), s) for s in strips], axis=2)
+
+
+def _halve(picture: np.ndarray) -> np.ndarray:
     h, w = picture.shape[2:]
     even = np.pad(picture, ((0, 0), (0, 0), (0, h % 2), (0, w % 2)), mode="edge")
     quarters = [even[..., y::2, x::2].astype(np.float32) for y in (0, 1) for x in (0, 1)]
@@ -124,6 +145,7 @@ def lost_structure(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def log_distortion(picture: np.ndarray, target: np.ndarray, *, full: bool) -> float:
     """See `prow.backends.base.Backend.log_distortion`."""
+    target = target.astype(np.float32, copy=False)
     error, lost, total = float(np.square(picture - target).mean(dtype=float)), 0.0, 0.0
     for weight in SCALE_WEIGHTS[0 if full else 1 :]:
         lost, total = lost + weight * float(lost_structure(picture, target).mean()), total + weight
@@ -146,7 +168,9 @@ def _means(picture: np.ndarray, window: Sequence[int], stride: Sequence[int]) ->
 def to_image(picture: np.ndarray) -> np.ndarray:
     """[C, H, W], 0 to 255 -> uint8 [H, W, C]."""
     channels, height, width = picture.shape
-    image, rows = np.empty((height, width, channels), np.uint8), max(1, _PIXELS // width)
-    for top in range(0, height, rows):
-        image[top : top + rows] = picture[:, top : top + rows].round().clip(0, 255).transpose(1, 2, 0)
+    image, top = np.empty((height, width, channels), np.uint8), 0
+    for part in _parts(picture[None]):
+        rows = part.shape[2]
+        image[top : top + rows] = part[0].round().clip(0, 255).transpose(1, 2, 0)
+        top += rows
     return image

@@ -13,19 +13,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ModelError
-from ..format.config import MIDDLE, START, Config, step_size
-from ..format.geometry import Level, Pass, passes, strips
-from ..format.tokens import PassTokens
+from ..format.config import MIDDLE, START, Config, filter_reach, step_size
+from ..format.geometry import Level, Pass, blocks, passes
+from ..format.tokens import PassTokens, empty_tokens
 from ..options import thread_count
 from ..registry import ModelFile, read_checked
 from . import numpy_ops as ops
-from .base import STRIP, row_batches
+from .base import BLOCK, row_batches
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -73,8 +74,9 @@ class OnnxBackend:
 
     def targets(self, pixels: np.ndarray, count: int | None = None) -> list[np.ndarray]:
         plan = passes(pixels.shape[1], pixels.shape[0], self.model.config)[:count]
-        levels = ops.pyramid(pixels.transpose(2, 0, 1)[None], plan[0].octaves + 1)
-        return [levels[-1 - pass_.octaves].astype(np.float32) for pass_ in plan]
+        finest = plan[-1].octaves
+        levels = ops.pyramid(ops.halve(pixels.transpose(2, 0, 1)[None], finest), plan[0].octaves + 1 - finest)
+        return [levels[finest - 1 - pass_.octaves] for pass_ in plan]  # uint8 at full resolution
 
     def blank(self, level: Level, count: int) -> np.ndarray:
         return np.full((count, self.model.config.channels, level.height, level.width), 128, np.float32)
@@ -105,17 +107,17 @@ class OnnxBackend:
         *,
         grey: bool = False,
     ) -> list[PassTokens]:
-        layout, tables, level = self.model.layout(pass_, grey=grey), self.model.tables, pass_.level
-        residual, chosen = ops.lap(targets - prediction, level), []
-        for base, one, price in zip(bases, residual, kappa, strict=True):
+        layout, tables, level, chosen = self.model.layout(pass_, grey=grey), self.model.tables, pass_.level, []
+        for base, target, predicted, price in zip(bases, targets, prediction, kappa, strict=True):
             index = pass_.step_index(base)
             go, stop = tables.flag_bits(pass_.kind, index)
-            counts, values = [], []
+            residual = ops.lap((target - predicted)[None], level)
+            part = empty_tokens(level, self.model.config)
             for rows, tiles in row_batches(level):
-                some_counts, some_values = self._run(
+                part.counts[tiles], part.values[tiles] = self._run(
                     "encoder",
                     {
-                        "residual": ops.cut(one[None], level, *rows),
+                        "residual": ops.cut(residual, level, *rows),
                         "sizes": self._sizes(level, tiles),
                         "step": self._steps(pass_, base, tiles),
                         "order": self._order(pass_),
@@ -128,9 +130,7 @@ class OnnxBackend:
                         "kappa": price[tiles, None],
                     },
                 )
-                counts.append(some_counts)
-                values.append(some_values)
-            chosen.append(PassTokens(np.concatenate(counts), np.concatenate(values)))
+            chosen.append(part)
         return chosen
 
     def paint(
@@ -143,31 +143,33 @@ class OnnxBackend:
         return _joined(pictures)
 
     def _painted(self, pass_: Pass, base: int, part: PassTokens, prediction: np.ndarray) -> np.ndarray:
-        """Of one picture [1, C, H, W]."""
-        level, order, restored, corrected = pass_.level, self._order(pass_), [], []
-        for _, tiles in row_batches(level):
+        """Of one picture [1, C, H, W], in batches of rows of tiles: memory beyond the result stays bounded."""
+        level, order, painted = pass_.level, self._order(pass_), np.empty_like(prediction)
+        batches = [(rows, tiles, level.pixel_rows(*rows)) for rows, tiles in row_batches(level)]
+        for rows, tiles, strip in batches:
             given = {
                 "values": part.values[tiles].astype(np.float32),
                 "sizes": self._sizes(level, tiles),
                 "step": self._steps(pass_, base, tiles),
                 "order": order,
             }
-            restored += self._run("inverse", given)
-        anchored = prediction + ops.lap(ops.join(_joined(restored), level), level, back=True)
+            painted[:, :, strip] = ops.join(self._run("inverse", given)[0], level, *rows)
+        ops.lap(painted, level, back=True)
+        painted += prediction
         if not self.model.config.network:
-            return anchored
-        for rows, tiles in row_batches(level):
+            return painted
+        for rows, tiles, strip in batches:
             given = {
                 "values": part.values[tiles].astype(np.float32),
                 "counts": part.counts[tiles].astype(np.int64),
-                "anchored": ops.cut(anchored, level, *rows),
+                "anchored": ops.cut(painted, level, *rows),
                 "prediction": ops.cut(prediction, level, *rows),
                 "step": self._steps(pass_, base, tiles),
                 "kind": np.array(pass_.kind, np.int64),
                 "order": order,
             }
-            corrected += self._run("decoder", given)
-        return anchored + ops.join(_joined(corrected), level)
+            painted[:, :, strip] += ops.join(self._run("decoder", given)[0], level, *rows)
+        return painted
 
     def _order(self, pass_: Pass) -> np.ndarray:
         return self.model.tables.order[pass_.kind].astype(np.int64)
@@ -190,41 +192,52 @@ class OnnxBackend:
         prediction: np.ndarray,
         *,
         light: bool,
+        rows: slice | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         if not self.model.config.network:
-            return picture.clip(0, 255), None
+            return picture[:, :, rows or slice(None)].clip(0, 255), None
         coarse = "light_filter" if light else "coarse_filter"
         name = coarse if pass_.kind in (START, MIDDLE) else "fine_filter"
         filtered = [
-            self._filtered(name, pass_, base, part, picture[i : i + 1], prediction[i : i + 1])
+            self._filtered(name, pass_, base, part, picture[i : i + 1], prediction[i : i + 1], rows)
             for i, (base, part) in enumerate(zip(bases, parts, strict=True))
         ]
         finished, ahead = zip(*filtered, strict=True)
         return _joined(finished), None if ahead[0] is None else _joined(ahead)
 
     def _filtered(
-        self, name: str, pass_: Pass, base: int, part: PassTokens, picture: np.ndarray, prediction: np.ndarray
+        self,
+        name: str,
+        pass_: Pass,
+        base: int,
+        part: PassTokens,
+        picture: np.ndarray,
+        prediction: np.ndarray,
+        rows: slice | None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of one picture [1, C, H, W], in strips that overlap by the reach of the filter: memory stays bounded."""
+        """Of one picture [1, C, H, W], in blocks that overlap by the reach of the filter: memory stays bounded."""
         channels, height, width = picture.shape[1:]
-        if part.some:
-            coverage = ops.spread(part.counts / np.float32(self.model.config.tokens), pass_.level)
-        else:
-            coverage = np.zeros((1, 3, height, width), np.float32)
+        reach = filter_reach(getattr(self.model.config, name.replace("filter", "dilations")))
+        share = part.counts / np.float32(self.model.config.tokens)
         step, kind = np.array([step_size(pass_.step_index(base))], np.float32), np.array(pass_.kind, np.int64)
-        finished, ahead, done = np.empty_like(picture), None, 0
-        for given, kept in strips(height, width, STRIP, self.model.config.reach):
-            strip = {"picture": picture, "prediction": prediction, "coverage": coverage}
-            inputs = {key: whole[:, :, given] for key, whole in strip.items()}
-            out, *more = self._run(name, {**inputs, "step": step, "kind": kind})
-            rows = out[:, :, kept].shape[2]
-            finished[:, :, done : done + rows] = out[:, :, kept]
+        top, bottom = (rows.start, rows.stop) if rows else (0, height)
+        finished, ahead = np.empty((1, channels, bottom - top, width), np.float32), None
+        for (given, kept), (across, kept_across) in blocks(height, width, BLOCK, reach, rows):
+            coverage = ops.spread(share, pass_.level, given)[..., across] * np.float32(part.some)
+            block = {"picture": picture[:, :, given, across], "prediction": prediction[:, :, given, across]}
+            out, *more = self._run(name, {**block, "coverage": coverage, "step": step, "kind": kind})
+            y, x = (
+                slice(whole.start + inner.start - first, whole.start + inner.stop - first)
+                for whole, inner, first in ((given, kept, top), (across, kept_across, 0))
+            )
+            finished[:, :, y, x] = out[:, :, kept, kept_across]
             for m in more:
-                if ahead is None:
-                    ahead = np.empty((1, channels, 2 * (height + height % 2), m.shape[3]), np.float32)
-                detail = m[:, :, 2 * kept.start : 2 * kept.stop]
-                ahead[:, :, 2 * done : 2 * done + detail.shape[2]] = detail
-            done += rows
+                ahead = (
+                    np.empty((1, channels, *(2 * n for n in finished.shape[2:])), np.float32)
+                    if ahead is None
+                    else ahead
+                )
+                ahead[:, :, _twice(y), _twice(x)] = m[:, :, _twice(kept), _twice(kept_across)]
         return finished, ahead
 
     # -- sessions ------------------------------------------------------------------------------------------------
@@ -232,7 +245,7 @@ class OnnxBackend:
     def _run(self, name: str, given: dict[str, np.ndarray]) -> list[np.ndarray]:
         if name not in self._sessions:
             self._sessions[name] = self._start(name)
-        return self._sessions[name].run(None, given)  # pyright: ignore[reportReturnType] - no sparse tensors here
+        return self._sessions[name].run(None, given, _lent())  # pyright: ignore[reportReturnType] - no sparse tensors here
 
     def _start(self, name: str) -> InferenceSession:
         """A graph of the package with the weights of the model file.
@@ -245,7 +258,6 @@ class OnnxBackend:
         weights = self.model.vivid_weights() if name == VIVID else self.model.weights(f"network.{name}.")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors alone
-        options.enable_cpu_mem_arena = False
         # Threads that wait sleep: on a busy machine spinning ones made decoding half as long again.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = thread_count() or 0  # 0: as it likes
@@ -259,6 +271,21 @@ class OnnxBackend:
         except Exception as error:  # the errors of ONNX Runtime have no base of their own
             model = self.model.config.name
             raise ModelError(f"the weights of {model} do not fit its graph {name}: {error}") from None
+
+
+@cache
+def _lent() -> Any:
+    """`RunOptions`: memory is kept during a run and given back behind it. Without, each tensor of a large level comes
+    as fresh pages from the system, which takes longer than to fill them."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _twice(part: slice) -> slice:
+    return slice(2 * part.start, 2 * part.stop)
 
 
 def _joined(batches: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ from ..networks.tokenizer import Tokenizer
 from ..networks.vivid import Vivid
 from ..registry import ModelFile
 from . import torch_ops as ops
-from .base import STRIP, row_batches
+from .base import BLOCK, row_batches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class TorchBackend:
     def targets(self, pixels: np.ndarray, count: int | None = None) -> list[Tensor]:
         plan = passes(pixels.shape[1], pixels.shape[0], self.model.config)[:count]
         finest, image = plan[-1].octaves, torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
-        if finest:  # the largest level is never there as a whole in 32 bits
-            rows = max(2, STRIP // image.shape[-1] // 2 * 2)
-            image = torch.cat([ops.halve(strip.to(self.device).float()) for strip in image.split(rows, dim=-2)], dim=-2)
-        levels = ops.pyramid(image.to(self.device).float(), plan[0].octaves + 1 - min(finest, 1))
-        return [levels[min(finest, 1) - 1 - pass_.octaves] for pass_ in plan]
+        # strip by strip: levels that are too fine are never there as a whole in 32 bits
+        rows = max(1, BLOCK**2 // image.shape[-1] >> finest) << finest
+        strips = [ops.halve(strip.to(self.device).float(), finest) for strip in image.split(rows, dim=-2)]
+        levels = ops.pyramid(torch.cat(strips, dim=-2), plan[0].octaves + 1 - finest)
+        return [levels[finest - 1 - pass_.octaves] for pass_ in plan]
 
     def blank(self, level: Level, count: int) -> Tensor:
         return torch.full((count, self.model.config.channels, level.height, level.width), 128.0, device=self.device)
@@ -123,8 +123,8 @@ class TorchBackend:
             for rows, tiles in row_batches(level, len(bases)):
                 delta = self._steps(pass_, bases, tiles.stop - tiles.start)
                 some = values[:, tiles].float().flatten(0, 1)
-                batches.append(make_tiles(rows, tiles, some, delta).unflatten(0, (len(bases), -1)))
-            return ops.join(torch.cat(batches, dim=1).flatten(0, 1), level)
+                batches.append(ops.join(make_tiles(rows, tiles, some, delta), level, *rows))
+            return torch.cat(batches, dim=-2)
 
         def restored(_: tuple[int, int], tiles: slice, some: Tensor, delta: Tensor) -> Tensor:
             return network.restore(some, self._sizes(level)[tiles].repeat(len(bases), 1), delta, order)
@@ -149,14 +149,15 @@ class TorchBackend:
         prediction: Tensor,
         *,
         light: bool,
+        rows: slice | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """In strips that overlap by the reach of the filter, so that memory stays bounded."""
         finished, ahead = [], []
-        height, width = picture.shape[-2:]
+        (height, width), reach = picture.shape[-2:], self.model.config.reach
         with self._mode():
-            delta, coverage = self._steps(pass_, bases), self._coverage(pass_, parts)
-            for given, kept in strips(height, width, STRIP, self.model.config.reach):
-                new, old, covered = (t[..., given, :] for t in (picture, prediction, coverage))
+            delta, coverage = self._steps(pass_, bases), self._coverage(parts)
+            for given, kept in strips(height, max(1, BLOCK**2 // width), reach, rows):
+                new, old, covered = picture[..., given, :], prediction[..., given, :], coverage(pass_.level, given)
                 out, more = self.network.finish(new, old, covered, delta, pass_.kind, light=light)
                 finished.append(out[..., kept, :])
                 if more is not None:
@@ -166,12 +167,13 @@ class TorchBackend:
     def _mode(self) -> torch.enable_grad | torch.inference_mode:
         return torch.enable_grad() if self.gradients else torch.inference_mode()
 
-    def _coverage(self, pass_: Pass, parts: Sequence[PassTokens]) -> Tensor:
-        """What the loop filter is told of tiles and tokens (`torch_ops.spread`): nothing if there are no tokens."""
+    def _coverage(self, parts: Sequence[PassTokens]) -> Callable[[Level, slice], Tensor]:
+        """What the loop filter is told of tiles and tokens in some rows of a level (`torch_ops.spread`): nothing if
+        there are no tokens."""
         counts = np.concatenate([part.counts for part in parts]).astype(np.float32)
         share = torch.from_numpy(counts).to(self.device) / self.model.config.tokens
         some = torch.tensor([[[[part.some]]] for part in parts], device=self.device)
-        return ops.spread(share, pass_.level) * some
+        return lambda level, given: ops.spread(share, level, given) * some
 
     def _steps(self, pass_: Pass, bases: Sequence[int], tiles: int = 1) -> Tensor:
         """Quantiser steps of a pass by base of each picture, each as often as it has tiles: [B * tiles]."""

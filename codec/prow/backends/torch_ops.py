@@ -33,13 +33,14 @@ def cut(picture: Tensor, level: Level, first_row: int = 0, last_row: int | None 
     return tiles.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
 
-def join(tiles: Tensor, level: Level) -> Tensor:
-    """[B * tiles, C, T, T] -> [B, C, H, W]."""
+def join(tiles: Tensor, level: Level, first_row: int = 0, last_row: int | None = None) -> Tensor:
+    """[B * tiles, C, T, T] of the given rows of tiles (all by default) -> [B, C, H of these, W]."""
     *_, row_of, column_of = _indices(level, tiles.device)
     channels, t = tiles.shape[1:3]
-    grid = tiles.view(-1, len(level.rows), len(level.columns), channels, t, t).permute(0, 3, 1, 4, 2, 5)
-    sheet = grid.reshape(-1, channels, len(level.rows) * t, len(level.columns) * t)
-    return sheet[:, :, row_of][..., column_of]
+    first_row, last_row, _ = slice(first_row, last_row).indices(len(level.rows))
+    grid = tiles.view(-1, last_row - first_row, len(level.columns), channels, t, t).permute(0, 3, 1, 4, 2, 5)
+    sheet = grid.reshape(-1, channels, (last_row - first_row) * t, len(level.columns) * t)
+    return sheet[:, :, row_of[level.pixel_rows(first_row, last_row)] - first_row * t][..., column_of]
 
 
 def lap(picture: Tensor, level: Level, *, back: bool = False) -> Tensor:
@@ -54,23 +55,30 @@ def lap(picture: Tensor, level: Level, *, back: bool = False) -> Tensor:
     return picture
 
 
-def spread(per_tile: Tensor, level: Level) -> Tensor:
+def spread(per_tile: Tensor, level: Level, given: slice = slice(None)) -> Tensor:
     """One number a tile [B * tiles] -> pictures [B, 3, H, W]: that number, and where tiles begin and end.
 
     The second is 1 in the first and -1 in the last column of each tile, else 0; the third the same for rows.
+
+    Args:
+        given: the rows of px that are wanted.
     """
     grid = per_tile.view(-1, 1, len(level.rows), len(level.columns))
     row_of, column_of = (i // level.tile for i in _indices(level, per_tile.device)[2:])
-    picture = grid[:, :, row_of][..., column_of]
+    picture = grid[:, :, row_of[given]][..., column_of]
     across, down = (torch.from_numpy(edges(n)).to(picture) for n in (level.columns, level.rows))
+    down = down[given]
     borders = torch.stack([across[None].expand(len(down), -1), down[:, None].expand(-1, len(across))])
     return torch.cat([picture, borders[None].expand(len(picture), -1, -1, -1)], dim=1)
 
 
-def halve(picture: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row and column repeated if odd."""
-    h, w = picture.shape[-2:]
-    return F.avg_pool2d(F.pad(picture, (0, w % 2, 0, h % 2), mode="replicate"), 2)
+def halve(picture: Tensor, times: int = 1) -> Tensor:
+    """[B, C, H, W] -> [B, C, ceil(H / 2), ceil(W / 2)] by 2x2 means, the last row and column repeated if odd; so many
+    times."""
+    for _ in range(times):
+        h, w = picture.shape[-2:]
+        picture = F.avg_pool2d(F.pad(picture, (0, w % 2, 0, h % 2), mode="replicate"), 2)
+    return picture
 
 
 def pyramid(picture: Tensor, count: int) -> list[Tensor]:

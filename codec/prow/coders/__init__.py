@@ -12,6 +12,7 @@ from ..arguments import one_of
 from ..coding import reconstruction
 from ..entropy.model import StreamSpec
 from ..external.model import ExternalModel
+from ..format.limits import TILE_PIXEL, VIVID
 from ..format.tokens import Tokens
 from ..options import STYLES, Style
 from ..registry import AnyModel, ModelFile
@@ -37,9 +38,10 @@ def open_coder(model: AnyModel, device: str, style: Style = "faithful") -> Coder
     return PyramidCoder(model, device, style)
 
 
-def work(model: AnyModel, tokens: Tokens, octaves: int = 0) -> int:
-    """Pixels that networks paint or filter when tokens of a model are decoded (`prow.format.limits`)."""
+def work(model: AnyModel, tokens: Tokens, octaves: int = 0, style: Style = "faithful") -> int:
+    """Nominal time to decode tokens of a model, in ns, without that to read them (`prow.format.limits`)."""
     if isinstance(model, ExternalModel):
-        return model.tile**2 * int(np.count_nonzero(tokens.passes[0].counts))
+        return TILE_PIXEL * model.tile**2 * int(np.count_nonzero(tokens.passes[0].counts))
     assert isinstance(model, ModelFile)
-    return reconstruction.work(tokens, StreamSpec(tokens.width, tokens.height, model), octaves)
+    repainted = VIVID * tokens.width * tokens.height if style == "vivid" else 0
+    return repainted + reconstruction.work(tokens, StreamSpec(tokens.width, tokens.height, model), octaves)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backends import select
 from ..coding.codec import Codec
-from ..coding.planes import merge
+from ..coding.planes import mean, merge
 from ..coding.vivid import repaint
 from ..format.tokens import Tokens
 from ..options import Style
@@ -56,11 +56,12 @@ class PyramidCoder:
         if self._style == "vivid":
             backend, pictures = self._codec.backend, self._codec.decode_many(batch)
             colours = [backend.to_image(repaint(backend, *one)) for one in zip(pictures, batch, strict=True)]
+            colours = [mean(colour) if tokens.grey else colour for colour, tokens in zip(colours, batch, strict=True)]
         else:
             colours = self._codec.images(batch, octaves)
         return [self._pixels(colour, tokens, octaves) for colour, tokens in zip(colours, batch, strict=True)]
 
     def _pixels(self, colour: np.ndarray, tokens: Tokens, octaves: int) -> np.ndarray:
-        """Decoded colour uint8 [H, W, 3], with its alpha."""
-        pixels = merge(colour, tokens.grey, self._codec.alpha_image(tokens, octaves))
+        """Decoded colour uint8 [H, W, 1 or 3], with its alpha."""
+        pixels = merge(colour, self._codec.alpha_image(tokens, octaves))
         return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from ..backends.base import Backend, Pictures
+from ..backends.base import BLOCK, Backend, Pictures
 from ..entropy.model import Model, StreamSpec
 from ..entropy.writer import Classes, Writer
 from ..format.geometry import Pass
@@ -17,6 +18,7 @@ from .focus import Focus
 from .reconstruction import Reconstruction, filter_octaves
 
 KAPPA = 0.02  # price of a bit in squared quantiser steps: low, since what a pass drops the next one has to mend
+KEPT = 1 << 22  # px of predictions that an encoder keeps for drafts
 PENDING = 8  # bytes at the end of a stream in the making that later symbols may change
 
 
@@ -47,7 +49,7 @@ class Coded:
     Attributes:
         tokens: what it chose; none in the passes that it did not come to.
         content: the stream, untrimmed. classes: what helps `read` with any prefix of it (`Writer.classes`).
-        predictions: what each pass that it came to started from.
+        predictions: what each pass that it came to started from, up to those that are too large to be kept (`KEPT`).
     """
 
     tokens: Tokens
@@ -73,6 +75,7 @@ class _Stream:
         self.parts: list[PassTokens] = []
         self.alpha_parts: list[PassTokens] = []
         self.predictions: list[Pictures] = []
+        self.unused = KEPT
 
     def wants(self, index: int) -> bool:
         """Whether anything of a pass is wanted."""
@@ -83,7 +86,9 @@ class _Stream:
         self.writer.add(part, alpha)
         self.parts.append(part)
         self.alpha_parts += [] if alpha is None else [alpha]
-        self.predictions.append(prediction)
+        self.unused -= prediction.shape[2] * prediction.shape[3]
+        if self.unused >= 0:
+            self.predictions.append(prediction)
 
     def coded(self) -> Coded:
         tokens, done = self.spec.empty(self.wanted.base, grey=self.wanted.grey), len(self.parts)
@@ -185,17 +190,27 @@ class Codec:
             octaves: how far below full resolution to stop, at most `geometry.most_octaves`: what the passes up to that
                 level say, filtered, [C, H, W] of the level. Tokens of later passes are left out.
         """
-        return self._until(batch, octaves)
+        return list(self._until(batch, octaves).picture())
 
     def images(self, batch: Sequence[Tokens], octaves: int = 0) -> list[np.ndarray]:
-        """As `decode_many`, as uint8 [H, W, C]. Levels that are only made larger take the memory of a strip."""
-        filters = self.alike(batch[0])[2]
-        stop = max(octaves, filters[0] - 1)
-        levels = [pass_.level for pass_ in self._plan(batch[0]) if octaves <= pass_.octaves < stop]
-        return [enlarged(self.backend, picture, levels) for picture in self._until(batch, stop)]
+        """As `decode_many`, as uint8 [H, W, C]; [H, W, 1] if grey.
+
+        Where the last pass with a network is large, its filter and what comes behind it take the memory of a strip.
+        """
+        least, last = self.alike(batch[0])[2]
+        plan = self._plan(batch[0])
+        stop = min(max(octaves, least, 1 if last else 0), plan[0].octaves)
+        levels = [pass_.level for pass_ in plan if octaves <= pass_.octaves <= stop]
+        pictures = self._until(batch, stop)
+        if len(levels) > 2 or len(batch) * levels[0].width * levels[0].height <= BLOCK**2:
+            pictures.picture()  # all at once: strips would overlap too much, or are not needed
+        return [
+            enlarged(self.backend, partial(pictures.rows, place), levels, grey=tokens.grey)
+            for place, tokens in enumerate(batch)
+        ]
 
     def alpha_image(self, tokens: Tokens, octaves: int = 0) -> np.ndarray | None:
-        """Tokens -> alpha as a grey picture uint8 [H, W, C], 255 where opaque; None without alpha."""
+        """Tokens -> alpha uint8 [H, W, 1], 255 where opaque; None without alpha."""
         return self.images([self._alpha(tokens)], octaves)[0] if tokens.shown_alpha else None
 
     def _plan(self, tokens: Tokens) -> tuple[Pass, ...]:
@@ -203,8 +218,8 @@ class Codec:
         spec = StreamSpec(tokens.width, tokens.height, self.model)
         return spec.passes[: spec.passes[0].octaves + 1]
 
-    def _until(self, batch: Sequence[Tokens], octaves: int) -> list[Pictures]:
-        """`decode_many`."""
+    def _until(self, batch: Sequence[Tokens], octaves: int) -> Reconstruction:
+        """Behind the last pass that is at least so many octaves below full resolution."""
         (key, *others) = {self.alike(tokens) for tokens in batch}
         if others:
             raise ValueError(f"pictures of {key} and {others[0]} came, wanted one width, height and filter_octaves")
@@ -215,7 +230,7 @@ class Codec:
                 break
             pictures.predict(pass_)
             pictures.receive([tokens.passes[index] for tokens in batch])
-        return list(pictures.picture())
+        return pictures
 
     def alike(self, tokens: Tokens) -> tuple[int, int, tuple[int, int]]:
         """Width, height and filters of a picture: those that have all of it in common can be decoded together."""

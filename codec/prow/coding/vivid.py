@@ -50,7 +50,7 @@ def repaint(backend: Backend, picture: Pictures, tokens: Tokens) -> Pictures:
     height, width = picture.shape[-2:]
     noise = grain(height, width)
     painted = backend.concatenate([picture])
-    for given, kept in strips(height, width, _STRIP, VIVID_REACH):
+    for given, kept in strips(height, max(1, _STRIP // width), VIVID_REACH):
         strip = backend.repaint(picture[None, :, given], noise[given], told)[0][:, kept]
         top = given.start + kept.start
         painted[:, top : top + strip.shape[1]] = strip

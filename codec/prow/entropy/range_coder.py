@@ -6,11 +6,10 @@ symbol is believed as long as both agree: so any number of bytes gives exactly t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from constriction import stream as coding  # pyright: ignore[reportAttributeAccessIssue]
 
+from ..format.limits import READ, Meter
 from .tables import Tables
 
 _FAMILY = coding.model.Categorical(perfect=False)
@@ -63,20 +62,19 @@ class Ended(Exception):
 class Decoder:
     """Two range decoders in lockstep, one on the bytes with zeros after them, one with 0xFF. Raises Ended.
 
-    `asked` counts the symbols that were asked for. What is called before each batch may refuse the count.
-    `choices` wants no tables.
+    `choices` wants no tables. The meter, if there is one, may refuse what is asked for.
     """
 
-    def __init__(self, data: bytes, tables: Tables | None, check: Callable[[int], None] = lambda asked: None) -> None:
-        self._tables, self._check, self.asked = tables, check, 0
+    def __init__(self, data: bytes, tables: Tables | None, meter: Meter | None = None) -> None:
+        self._tables, self._meter = tables, meter
         fill = 16 + -len(data) % 4
         words = [np.frombuffer(data + pad * fill, dtype=">u4").astype(np.uint32) for pad in (b"\x00", b"\xff")]
         self._coders = [coding.queue.RangeDecoder(w) for w in words]
 
     def count(self, symbols: int) -> None:
         """So many symbols are asked for, or work that takes as long."""
-        self.asked += symbols
-        self._check(self.asked)
+        if self._meter is not None:
+            self._meter.add(READ * symbols)
 
     def symbols(self, classes: np.ndarray) -> np.ndarray:
         assert self._tables is not None

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..format.config import NEAR
-from ..format.limits import Limits
+from ..format.limits import Meter
 from ..format.tokens import PassTokens, Tokens, empty_tokens
 from .context_model import PassContext
 from .layout import Layout, Rounds
@@ -53,20 +53,19 @@ class _Recalled:
         pass
 
 
-def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None, limits: Limits | None = None) -> Tokens:
+def read(payload: bytes, spec: StreamSpec, classes: Classes | None = None, meter: Meter | None = None) -> Tokens:
     """The tokens that the bytes of a stream determine: all of a whole one, a prefix of a cut one.
 
     Args:
         classes: `Writer.classes` of the stream that these bytes are a prefix of, if they are at hand: this takes a
             fraction of the time then. Of any other bytes it finds what they say up to where they differ, and then some
             other tokens than a reader would.
-        limits: on the work that bytes from outside may ask for.
+        meter: of the work that bytes from outside may ask for.
 
     Raises:
-        LimitError: there are `limits`, and the bytes ask for more. Without, it never fails.
+        LimitError: there is a `meter`, and the bytes ask for more than its limit. Without, it never fails.
     """
-    check = (lambda asked: limits.check_work(asked, len(payload))) if limits else lambda asked: None
-    decoder, tokens = Decoder(payload, spec.model.tables, check), spec.empty(None)
+    decoder, tokens = Decoder(payload, spec.model.tables, meter), spec.empty(None)
     recalled = classes and _Recalled(classes, spec.model)
     try:
         base = _read_base(decoder, spec)

@@ -16,7 +16,7 @@ from ..entropy.trim import shortest
 from ..errors import InputError, ModelError
 from ..format import sequence
 from ..format.container import EXTERNAL, EXTERNAL_ID_BYTES
-from ..format.limits import Limits
+from ..format.limits import Meter
 from ..format.tiling import has_choice, tile_count
 from ..format.tokens import External, PassTokens, Tokens
 from ..ordered import OrderedTokenizer
@@ -74,13 +74,13 @@ class ExternalModel:
 
     # -- streams
 
-    def read(self, stream: bytes, width: int, height: int, limits: Limits | None = None) -> Tokens:
+    def read(self, stream: bytes, width: int, height: int, meter: Meter | None = None) -> Tokens:
         """The tokens that the bytes of a stream determine.
 
         Raises:
-            LimitError: there are `limits`, and the bytes ask for more work. Without, it never fails.
+            LimitError: there is a `meter`, and the bytes ask for more work. Without, it never fails.
         """
-        reading = Reading(stream, has_layout=has_choice(width, height, self.tile), limits=limits)
+        reading = Reading(stream, has_layout=has_choice(width, height, self.tile), meter=meter)
         tiles = tile_count(width, height, self.tile, letterbox=reading.letterbox)
         reading.read(tiles, self.tokens, self.frequencies)
         return self.tokens_of(reading.counts, reading.values, width, height, letterbox=reading.letterbox)

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..entropy.range_coder import Decoder, Encoder, Ended
 from ..entropy.tables import TOTAL
-from ..format.container import EXTERNAL_ID_BYTES
-from ..format.limits import Limits
+from ..format.limits import Meter
 
 _STOP, _RARE_STOP = 1 << 20, 1 << 12
 LAYOUT = np.array([TOTAL // 2, TOTAL // 2])  # of tiles and letterbox
@@ -41,17 +40,15 @@ def write(counts: np.ndarray, values: np.ndarray, tables: np.ndarray, layout: bo
 
 
 class Reading:
-    """What the bytes of a stream determine. Raises LimitError if there are limits and the bytes ask for more work.
+    """What the bytes of a stream determine. Raises LimitError if there is a meter and the bytes ask for more work.
 
     Attributes:
         letterbox: what the stream says of it; False if it does not say.
         counts: int16 [tiles]. values: int32 [tiles, N], 0 beyond the tokens of each tile.
     """
 
-    def __init__(self, data: bytes, *, has_layout: bool, limits: Limits | None) -> None:
-        payload = EXTERNAL_ID_BYTES + len(data)
-        check = (lambda asked: limits.check_work(asked, payload)) if limits else lambda asked: None
-        self._decoder, self.letterbox, self._ended = Decoder(data, None, check), False, False
+    def __init__(self, data: bytes, *, has_layout: bool, meter: Meter | None) -> None:
+        self._decoder, self.letterbox, self._ended = Decoder(data, None, meter), False, False
         self.counts, self.values = np.zeros(0, np.int16), np.zeros((0, 0), np.int32)
         if has_layout:
             try:

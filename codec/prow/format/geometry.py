@@ -48,6 +48,11 @@ class Level:
         grid = [(x[c], y[r], w, h) for r, h in enumerate(self.rows) for c, w in enumerate(self.columns)]
         return np.array(grid, dtype=np.int32)
 
+    def pixel_rows(self, first_row: int, last_row: int) -> slice:
+        """Rows of px of some rows of tiles."""
+        top = sum(self.rows[:first_row])
+        return slice(top, top + sum(self.rows[first_row:last_row]))
+
     def batches(self, most: int) -> list[tuple[int, int]]:
         """First and last row of batches of whole rows of tiles, of `most` tiles each if a row is not longer."""
         rows, batch = len(self.rows), max(1, most // len(self.columns))
@@ -72,15 +77,26 @@ def edges(lengths: list[int]) -> np.ndarray:
     return marks
 
 
-def strips(height: int, width: int, pixels: int, reach: int) -> list[tuple[slice, slice]]:
-    """Equal strips of at most about so many px of a level, for a filter that sees `reach` rows around: the rows it is
-    given, and which of these are its result."""
-    count = -(-height * width // pixels)
-    rows = -(-max(-(-height // count), reach) // 2) * 2
-    firsts = [(top, max(0, top - reach)) for top in range(0, height, rows)]
-    return [
-        (slice(first, min(height, top + rows + reach)), slice(top - first, top - first + rows)) for top, first in firsts
-    ]
+Part = tuple[slice, slice]  # of a side that a filter makes: what it is given, and what of this is its result
+
+
+def strips(side: int, most: int, reach: int, within: slice | None = None) -> list[Part]:
+    """Equal parts of a side of a level (or of a slice of it, from an even place on), of about `most` px, each with the
+    `reach` px around it that a filter sees."""
+    within = within or slice(0, side)
+    count = max(1, round((within.stop - within.start) / max(most, reach)))
+    length = -(-(within.stop - within.start) // (2 * count)) * 2
+    parts = []
+    for first in range(within.start, within.stop, length):
+        last = min(within.stop, first + length)
+        given = slice(max(0, first - reach), min(side, last + reach))
+        parts.append((given, slice(first - given.start, last - given.start)))
+    return parts
+
+
+def blocks(height: int, width: int, side: int, reach: int, rows: slice | None = None) -> list[tuple[Part, Part]]:
+    """Rows and columns of parts of about `side` x `side` px of a level, or of some of its rows (`strips`)."""
+    return [(down, across) for down in strips(height, side, reach, rows) for across in strips(width, side, reach)]
 
 
 @dataclasses.dataclass(frozen=True)

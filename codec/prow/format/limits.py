@@ -9,19 +9,25 @@ from collections.abc import Iterator
 from ..arguments import whole
 from ..errors import LimitError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "Limits", "memory_errors"]
+__all__ = ["DEFAULT_MAX_PIXELS", "Limits", "Meter", "memory_errors"]
 
 DEFAULT_MAX_PIXELS = 2**26  # width * height, of decoders and encoders
-_FREE_SHARE = 8  # of the pixels that are allowed, one in so many may be painted whatever the size of the file
-_WORK_PER_BYTE = 4096
+_MOST_WORK = 10**10  # ns
+
+# What decoding takes, in ns on two cores (SPEC section 3):
+READ = 1000  # an integer or a flag
+SHOWN = 40  # a pixel of the picture, which levels without networks are made larger to
+COARSE, FULL_SIZE, LIGHT = 2600, 1400, 550  # a pixel of a level: with coarse, fine or light filter
+TILE_PIXEL = 2200  # a pixel of a tile of an external model
+VIVID = 2000  # a pixel of the picture in the vivid style
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is allowed, all of it in proportion to `pixels`: width * height of a picture.
+    """What is allowed.
 
-    The unit of work is a pixel that networks paint or filter on some level, or an integer that is read: either takes
-    about a microsecond on two cores. Pixels that are only made larger are no work.
+    Attributes:
+        pixels: most width * height of a picture. More than the default raises the limit of `work` as well.
 
     Raises:
         InputError: `pixels` is no whole number above 0.
@@ -32,9 +38,10 @@ class Limits:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", whole("max_pixels", self.pixels, 1))
 
-    def work(self, payload_bytes: int) -> int:
-        """Most work for a payload of so many bytes."""
-        return self.pixels // _FREE_SHARE + _WORK_PER_BYTE * payload_bytes
+    @property
+    def work(self) -> int:
+        """Most nominal time to decode a file, in ns: 10 s by default."""
+        return _MOST_WORK * max(self.pixels, DEFAULT_MAX_PIXELS) // DEFAULT_MAX_PIXELS
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise LimitError for a picture that is too large."""
@@ -44,16 +51,26 @@ class Limits:
                 "(raise it with max_pixels=)"
             )
 
-    def check_work(self, work: int, payload_bytes: int) -> None:
-        """Raise LimitError for a file that asks for more work than its size allows."""
-        most = self.work(payload_bytes)
-        if work > most:
-            # Reading is stopped before all of the work is known: so at least twice as much.
-            wanted = max(2 * self.pixels, _FREE_SHARE * (work - _WORK_PER_BYTE * payload_bytes))
+
+class Meter:
+    """Adds up the work of decoding one file."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._work = limits, 0
+
+    def add(self, work: int) -> None:
+        """So many ns more are asked for. Raises LimitError for more than the limit."""
+        self._work += work
+        if self._work > self._limits.work:
             raise LimitError(
-                f"a payload of {payload_bytes:,} bytes asks for {work:,} units of work, the limit is {most:,} "
-                f"(raise it with max_pixels={wanted} or more)"
+                f"decoding takes {self._work / 1e9:.1f} s of two cores or more, the limit is "
+                f"{self._limits.work / 1e9:.1f} s (raise it with max_pixels={_enough_pixels(self._work)} or more)"
             )
+
+
+def _enough_pixels(work: int) -> int:
+    """The `Limits.pixels` whose limit of work is a little above this."""
+    return int(1.1 * work * DEFAULT_MAX_PIXELS / _MOST_WORK) + 1
 
 
 @contextlib.contextmanager

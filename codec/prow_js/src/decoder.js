@@ -5,7 +5,7 @@
 import { asBytes, chunks, parse, soundBytes, truncate } from "./container.js";
 import { DamagedError, ModelError } from "./errors.js";
 import { KINDS, Grid, stepIndex, stepSize } from "./geometry.js";
-import { checkPixels, checkWork, MAX_PIXELS as TOKEN_PIXELS } from "./limits.js";
+import { checkPixels, Meter, MAX_PIXELS as TOKEN_PIXELS } from "./limits.js";
 import { Model } from "./model.js";
 import { Networks } from "./networks.js";
 import { toRgba } from "./pixels.js";
@@ -121,8 +121,9 @@ export class ProwDecoder {
   /** The integers in a file or in any prefix that holds its header. Throws as `decode`.
    * @param {Uint8Array | ArrayBuffer} bytes
    * @param {DecodeOptions} [options] without `maxPixels`, pictures of up to 2^26 px are read
+   * @param {Meter} [meter] of the work
    * @returns {import("./tokens.js").Tokens} */
-  tokens(bytes, { strict = true, maxPixels = TOKEN_PIXELS } = {}) {
+  tokens(bytes, { strict = true, maxPixels = TOKEN_PIXELS } = {}, meter = new Meter(maxPixels)) {
     const parsed = parse(bytes);
     const { header, state } = parsed;
     const { modelId, width, height } = header;
@@ -138,7 +139,7 @@ export class ProwDecoder {
       throw new ModelError(`the file needs model id ${modelId}, loaded is ${own} (${name}), or this is no prow file`);
     }
     checkPixels(width, height, maxPixels);
-    return readTokens(payload, width, height, this.model, maxPixels);
+    return readTokens(payload, width, height, this.model, meter);
   }
 
   /** The picture in a file or in any prefix of one that holds the header. Pictures are decoded one after the other.
@@ -149,8 +150,9 @@ export class ProwDecoder {
   async decode(bytes, { strict = true, maxPixels = MAX_PIXELS, signal } = {}) {
     const turn = this.#queue.then(async () => {
       signal?.throwIfAborted();
-      const tokens = this.tokens(bytes, { strict, maxPixels });
-      checkWork(workOf(tokens), parse(bytes).payload.length, maxPixels);
+      const meter = new Meter(maxPixels);
+      const tokens = this.tokens(bytes, { strict, maxPixels }, meter);
+      meter.add(workOf(tokens));
       this.#networks ??= await networksOf(this.model, this.options);
       const colour = await reconstruct(tokens, tokens.passes, this.#networks, signal);
       const alpha = tokens.alpha && (await reconstruct(tokens, tokens.alpha, this.#networks, signal));

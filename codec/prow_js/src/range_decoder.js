@@ -22,11 +22,10 @@ export function runningSums(frequencies) {
 
 export class RangeDecoder {
   /** @param {Uint8Array} payload
-   * @param {(asked: number) => void} check is told how many symbols were asked for, and may throw */
-  constructor(payload, check = () => {}) {
+   * @param {(symbols: number) => void} count is told of symbols before they are read, and may throw */
+  constructor(payload, count = () => {}) {
     this.payload = payload;
-    this.check = check;
-    this.asked = 0;
+    this.count = count;
     this.at = 0;
     this.rangeHigh = WORD - 1;
     this.rangeLow = WORD - 1;
@@ -48,13 +47,6 @@ export class RangeDecoder {
     if (symbol < 0 || find(this.offsets[1], scale, sums, start, count) !== symbol) throw ENDED;
     this.#take(scale, sums[start + symbol], sums[start + symbol + 1]);
     return symbol;
-  }
-
-  /** So many symbols are about to be asked for, or what takes as long.
-   * @param {number} symbols */
-  count(symbols) {
-    this.asked += symbols;
-    this.check(this.asked);
   }
 
   /** A symbol 0 or 1, of which 0 has this frequency.

@@ -3,6 +3,7 @@
  */
 
 import { FULL, Grid, MIDDLE, REFINE, START, stepIndex, stepSize } from "./geometry.js";
+import { COARSE, FULL_SIZE, LIGHT, SHOWN } from "./limits.js";
 import { addTiles, blank, coverage, cut, double, putRows, rows } from "./pixels.js";
 import { anchored } from "./transform.js";
 
@@ -49,16 +50,18 @@ export async function reconstruct(tokens, parts, networks, signal) {
   return picture;
 }
 
-/** Pixels, of all levels and planes, that networks paint or filter when these tokens are decoded.
+/** Nominal time to decode these tokens, in ns, without that to read them (`Meter`).
  * @param {import("./tokens.js").Tokens} tokens
  * @returns {number} */
 export function workOf(tokens) {
   let total = 0;
   for (const parts of tokens.alpha ? [tokens.passes, tokens.alpha] : [tokens.passes]) {
-    const { least } = filterOctaves(tokens, parts);
+    const { least, light } = filterOctaves(tokens, parts);
+    total += SHOWN * tokens.width * tokens.height;
     tokens.plan.forEach(({ kind, octaves, width, height }, i) => {
-      const alone = octaves >= least && kind !== FULL && kind !== REFINE;
-      if (alone || parts[i]) total += width * height;
+      const fullSize = kind === FULL || kind === REFINE;
+      const pixel = fullSize ? FULL_SIZE : octaves < light ? LIGHT : COARSE;
+      if (parts[i] || (octaves >= least && !fullSize)) total += pixel * width * height;
     });
   }
   return total;

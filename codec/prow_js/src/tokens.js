@@ -4,7 +4,7 @@
 
 import { GROUP, PassContext } from "./context.js";
 import { Grid, passes, stepIndex, STEPS } from "./geometry.js";
-import { checkWork, MAX_PIXELS } from "./limits.js";
+import { MAX_PIXELS, Meter } from "./limits.js";
 import { Ended, RangeDecoder, runningSums, TOTAL } from "./range_decoder.js";
 
 const NEAR = 3; // how far from the usual base those are that have a short symbol
@@ -38,10 +38,10 @@ const OF_A_TILE = 16; // symbols that take as long as to make the context of a t
  * @param {number} width
  * @param {number} height
  * @param {import("./model.js").Model} model
- * @param {number} [maxPixels] by which work is measured
+ * @param {Meter} [meter] of the work that the bytes may ask for
  * @returns {Tokens} */
-export function readTokens(payload, width, height, model, maxPixels = MAX_PIXELS) {
-  const decoder = new RangeDecoder(payload, (asked) => checkWork(asked, payload.length, maxPixels));
+export function readTokens(payload, width, height, model, meter = new Meter(MAX_PIXELS)) {
+  const decoder = new RangeDecoder(payload, (symbols) => meter.read(symbols));
   const plan = passes(width, height, model.config);
   const colour = new Plane(plan, model);
   const alpha = new Plane(plan, model);
