@@ -126,7 +126,7 @@ def test_strips_and_batches_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> 
     tokens = draw_tokens(101, 75, model)
     codec = on_onnx(model)
     whole = codec.decode(tokens)
-    monkeypatch.setattr(onnx_backend, "STRIP", 16 * 101)
+    monkeypatch.setattr(onnx_backend, "BLOCK", 20)
     monkeypatch.setattr(numpy_ops, "_PIXELS", 7 * 101)
     monkeypatch.setattr(base, "TILES", 3)
     np.testing.assert_allclose(codec.decode(tokens), whole, rtol=0, atol=0.01)

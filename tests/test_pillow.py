@@ -68,7 +68,7 @@ def test_the_name_of_a_file_does_not_matter(data: bytes, tmp_path: Path) -> None
 
 def test_opening_decodes_nothing(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     image = opened(data)
-    monkeypatch.setattr(prow.pillow, "detokenize", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(prow.pillow, "decode", lambda *_, **__: pytest.fail("decoded"))
     assert image.size == SIZE
     assert image.info == {"version": 1, "model": "toy", "bytes": 300, "state": "whole"}
     image.verify()

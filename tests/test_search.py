@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -92,9 +93,9 @@ def test_the_streams_of_the_fake_are_long_enough(fake: FakeCodec) -> None:
 
 
 def test_the_usual_base_comes_first_then_what_is_around_the_best(fake: FakeCodec) -> None:
-    """At distances 4, 2 and 1, always of the best one so far, the finer one first, and none twice."""
+    """At distances 4, 2 and 1, always of the best one so far, first on the side that is better, and none twice."""
     search = fake.search(ideal=37)
-    around_usual, around_36, around_37 = [28, 36], [40, 34, 38, 35, 37], [33, 41, 39]
+    around_usual, around_36, around_37 = [28, 36], [40, 38, 34, 37], [33, 41, 35, 39]
     assert fake.run(search) == [USUAL, *around_usual, *around_36, *around_37]
     assert search.best is not None and search.best.tokens.base == 37
     assert search.propose() is None
@@ -127,7 +128,11 @@ def test_any_search_goes_from_the_best_to_its_neighbours(toy_model: Model, ideal
         assert stage[0] == start
         for i, base in enumerate(stage[1:], 1):
             best = min(stage[:i], key=lambda b: abs(b - ideal - 0.4))
-            open_ = [best + d for d in (-4, 4, -2, 2, -1, 1)]
+            finer = max((b for b in stage[:i] if b < best), default=-math.inf)
+            coarser = min((b for b in stage[:i] if b > best), default=math.inf)
+            both = finer >= FINEST and coarser <= COARSEST
+            side = 1 if both and abs(coarser - ideal - 0.4) < abs(finer - ideal - 0.4) else -1
+            open_ = [best + side * d for d in (4, -4, 2, -2, 1, -1)]
             assert base == next(b for b in open_ if FINEST <= b <= COARSEST and b not in stage[:i])
         start = min(stage, key=lambda b: abs(b - ideal - 0.4))
         around = {start + d for d in (-4, 4, -2, 2, -1, 1) if FINEST <= start + d <= COARSEST}

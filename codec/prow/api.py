@@ -372,7 +372,7 @@ def _open(
         tokens = model.read(stream, header.width, header.height, meter)
     if octaves is not None:
         _check_octaves(octaves, tokens)
-        meter.add(work(model, tokens, octaves, style))
+        meter.add(work(model, tokens, int(octaves), style))
     return tokens, {"state": state, "bytes": present}
 
 

@@ -85,13 +85,14 @@ class BaseSearch:
         self.stages = [(min(room, probe), effort.probes), (room, effort.tries)]
         self.room, self.start = self.stages[0][0], wanted.base
         self.tried: dict[int, Coded] = {}
+        self.candidates: dict[int, Candidate] = {}
         self.best: Candidate | None = None
 
     def propose(self) -> Wanted | None:
         while self.stages:
             room, tries = self.stages[0]
             if room != self.room:  # a new stage, around what was best in the last one
-                self.start, self.room, self.tried, self.best = self._centre, room, {}, None
+                self.start, self.room, self.tried, self.candidates, self.best = self._centre, room, {}, {}, None
             base = next(self._untried(), None)
             if base is not None and len(self.tried) < tries:
                 return dataclasses.replace(self.wanted, base=base, room=room)
@@ -111,9 +112,19 @@ class BaseSearch:
             yield self.start
             return
         for distance in _DISTANCES:
-            for base in (self._centre - distance, self._centre + distance):
+            for side in self._sides():
+                base = self._centre + side * distance
                 if FINEST <= base <= COARSEST and base not in self.tried:
                     yield base
+
+    def _sides(self) -> tuple[int, int]:
+        """-1 for finer and 1 for coarser bases, that side first whose next base that was tried is better."""
+        finer = max((base for base in self.candidates if base < self._centre), default=None)
+        coarser = min((base for base in self.candidates if base > self._centre), default=None)
+        if finer is None or coarser is None:
+            return -1, 1
+        one, other = self.candidates[finer], self.candidates[coarser]
+        return (1, -1) if self._distortion(other, one) < self._distortion(one, other) else (-1, 1)
 
     def observe(self, coded: Coded) -> None:
         assert coded.tokens.base is not None
@@ -123,6 +134,7 @@ class BaseSearch:
             return
         content = coded.content[: self.room]
         candidate = Candidate(content, read(content, self.spec, coded.classes), coded)
+        self.candidates[coded.tokens.base] = candidate
         if self.best is None or self._distortion(candidate, self.best) < self._distortion(self.best, candidate):
             self.best = candidate
 
