@@ -360,7 +360,8 @@ def _open(
         if strict:
             where = "" if sure is None else f" behind its first {sure:,} bytes"
             what = "it all the same" if sure is None else "these"
-            raise DamagedError(f"the CRC is wrong: the file is damaged{where} (strict=False decodes {what})")
+            how = f"strict=False or --allow-damaged decodes {what}"
+            raise DamagedError(f"the CRC is wrong: the file is damaged{where} ({how})")
         payload = payload if sure is None else payload[: max(0, sure - header.header_bytes)]
     present = header.header_bytes + len(payload)
     if warn and header.file_bytes is not None and state == "cut":

@@ -48,7 +48,7 @@ class Limits:
         if width * height > self.pixels:
             raise LimitError(
                 f"{width} x {height} px are {width * height:,} pixels, the limit is {self.pixels:,} "
-                "(raise it with max_pixels=)"
+                "(raise it with max_pixels= or --max-pixels)"
             )
 
 
@@ -64,7 +64,7 @@ class Meter:
         if self._work > self._limits.work:
             raise LimitError(
                 f"decoding takes {self._work / 1e9:.1f} s of two cores or more, the limit is "
-                f"{self._limits.work / 1e9:.1f} s (raise it with max_pixels={_enough_pixels(self._work)} or more)"
+                f"{self._limits.work / 1e9:.1f} s (max_pixels={_enough_pixels(self._work)}, or --max-pixels, raises it)"
             )
 
 
