@@ -14,6 +14,6 @@ SHA256 = {
     "graphs/prow-small-405a6933/light_filter.onnx": "4a0283895acfa5ea4eb20c6e8ca15072d13f34ff98f594d16d6f5492996bea85",
     "graphs/vivid/vivid.onnx": "3cda720c2b398b5df185b6bd901402caa5549b29bd02014427389f429c41c19d",
     "weights/anchor.safetensors": "5e3d8f617773e6563d432e9c31b51a32b2e1bfec83d5376d23d7e689132559ea",
-    "weights/prow-small.safetensors": "73616837bc0630a807c9268819257a3b70000298e03d5ef642d797764b050060",
+    "weights/prow-small.safetensors": "03ec6951782a77b934e747e2d7026dac352b0e8896de8df14f708fadb7f52edb",
     "weights/vivid/prow-small.safetensors": "ad953e5f9e70935286d57e8e8f5e66377a3d193d514b6d28e58a68c9bf5f4021",
 }
