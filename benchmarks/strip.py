@@ -22,7 +22,7 @@ from benchmarks.quality.measure import best_by_psnr
 from benchmarks.quality.metrics import psnr
 
 PHOTOS = ("coffee", "chelsea")
-CODECS = ("jpeg-scaled", "webp-scaled", "avif-scaled", "prow", "prow-vivid")
+CODECS = ("jpeg-scaled", "webp-scaled", "avif-scaled", "prow")
 BUDGET = 500  # bytes
 HEIGHT = 256  # px
 
