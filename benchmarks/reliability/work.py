@@ -26,7 +26,7 @@ from prow.format.tokens import Tokens
 from prow.registry import load
 
 _DECODE = """
-import re, sys, time, warnings
+import re, sys, time
 import prow
 data = open(sys.argv[1], "rb").read()
 start, cpu = time.perf_counter(), time.process_time()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DECODE_PIXELS = 1 << 22  # that `decode_many` decodes at once, unless one picture has more
 _FIRST_TRY, _GROWTH = 1024, 4  # bytes of the first file that is to reach a target, and by how much others grow
 _ENCODE_PIXELS = 1 << 20  # that `encode_many` encodes at once, likewise: encoders need more memory
-_NEVER_TOO_MUCH = 1 << 19  # px that are decoded within the limits whatever the file says
+_NEVER_TOO_MUCH = 100_000  # px and bytes: within the limits whatever the file says
 _OWN = 2**62  # limit for a file that was made here
 ByteString = bytes  # the builtin, where a parameter is called bytes
 
@@ -426,7 +426,7 @@ def _pack(stream: rate.Stream, profile: Profile) -> ByteString:
 
 def _warn_of_limits(data: ByteString, pixels: np.ndarray) -> None:
     """Make a ProwWarning, in the name of the caller's caller, of a file that decoders refuse by default."""
-    if pixels.shape[0] * pixels.shape[1] <= _NEVER_TOO_MUCH:
+    if max(pixels.shape[0] * pixels.shape[1], len(data)) <= _NEVER_TOO_MUCH:
         return
     try:
         _open(data, strict=True, max_pixels=DEFAULT_MAX_PIXELS, octaves=0)

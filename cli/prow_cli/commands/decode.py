@@ -132,7 +132,9 @@ def _decoded(source: str, out: str, *, picture_format: str, options: dict[str, A
         with warnings.catch_warnings(action="ignore"):  # Pillow's, of broken EXIF
             return _picture_bytes(image, picture_format, **_metadata(extras, picture_format)), remarks
     except Exception:  # of whatever kind: extras come from outside, and Pillow looks into them
-        content = _picture_bytes(image, picture_format)  # an error if it is not theirs
+        if not extras:
+            raise
+        content = _picture_bytes(image, picture_format)  # raises again if it is not theirs
         return content, [*remarks, f"{name} keeps metadata that {picture_format} cannot hold: left out"]
 
 

@@ -232,11 +232,8 @@ class OnnxBackend:
             )
             finished[:, :, y, x] = out[:, :, kept, kept_across]
             for m in more:
-                ahead = (
-                    np.empty((1, channels, *(2 * n for n in finished.shape[2:])), np.float32)
-                    if ahead is None
-                    else ahead
-                )
+                if ahead is None:
+                    ahead = np.empty((1, channels, *(2 * n for n in finished.shape[2:])), np.float32)
                 ahead[:, :, _twice(y), _twice(x)] = m[:, :, _twice(kept), _twice(kept_across)]
         return finished, ahead
 
